@@ -1,0 +1,81 @@
+//! Errors, by what the caller must do.
+//!
+//! | kind | meaning | the caller |
+//! |---|---|---|
+//! | [`Rejected`] | the request is wrong, or does not fit the state; every member decides alike | corrects it |
+//! | [`Unavailable`] | this member cannot serve it now | retries, perhaps elsewhere |
+//! | corrupt | damaged log or tree ([`urd_wal`]'s errors carry file, offset, found, expected) | the member stops |
+//! | bug | a broken invariant of ours | panics, and the process ends |
+//!
+//! The texts and gRPC codes that clients see stand in one table, `api::status`.
+
+use thiserror::Error;
+
+/// Deterministic refusals: part of a request's applied result, equal on every member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Rejected {
+    /// The key is empty.
+    #[error("key is not provided")]
+    EmptyKey,
+    /// `ignore_value` together with a value.
+    #[error("value is provided")]
+    ValueProvided,
+    /// `ignore_lease` together with a lease.
+    #[error("lease is provided")]
+    LeaseProvided,
+    /// `ignore_value` or `ignore_lease` on a key that does not exist.
+    #[error("key not found")]
+    KeyNotFound,
+    /// A lease that was never granted, or is gone.
+    #[error("requested lease not found")]
+    LeaseNotFound,
+    /// More operations than `--max-txn-ops`.
+    #[error("too many operations in txn request")]
+    TooManyOps,
+    /// One key put twice, or put and deleted, in one transaction.
+    #[error("duplicate key given in txn request")]
+    DuplicateKey,
+    /// A sort order or target outside the enumeration.
+    #[error("invalid sort option")]
+    InvalidSortOption,
+    /// The revision asked for was compacted away.
+    #[error("required revision has been compacted")]
+    Compacted,
+    /// The revision asked for is yet to come.
+    #[error("required revision is a future revision")]
+    FutureRevision,
+}
+
+/// This member cannot serve the request now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Unavailable {
+    /// No leader is known.
+    #[error("no leader")]
+    NoLeader,
+    /// Leadership moved while the request was under way; its outcome is unknown.
+    #[error("leader changed")]
+    LeaderChanged,
+    /// The request outlived its time; its outcome is unknown.
+    #[error("request timed out")]
+    TimedOut,
+    /// More requests are waiting than the member takes.
+    #[error("too many requests")]
+    TooManyRequests,
+    /// The log's disk is full.
+    #[error("no space")]
+    NoSpace,
+    /// The member is stopping.
+    #[error("server stopped")]
+    Stopped,
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Error {
+    /// See [`Rejected`].
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
