@@ -36,4 +36,5 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 const _: () = assert!(REQUEST_BYTES_DEFAULT <= REQUEST_BYTES_MAX);
-const _: () = assert!(REQUEST_BYTES_MAX + REQUEST_OVERHEAD_BYTES + BATCH_BYTES <= SEGMENT_BYTES / 2);
+const _: () =
+    assert!(REQUEST_BYTES_MAX + REQUEST_OVERHEAD_BYTES + BATCH_BYTES <= SEGMENT_BYTES / 2);
