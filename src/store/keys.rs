@@ -180,10 +180,8 @@ pub(super) fn rev_key(key: &[u8]) -> Option<ChangeId> {
     let (table, numbers) = key.split_first()?;
     let (main, sub) = numbers.split_first_chunk::<8>()?;
     let (sub, _) = sub.split_first_chunk::<4>()?;
-    let change = ChangeId {
-        main: signed(u64::from_be_bytes(*main)),
-        sub: u32::from_be_bytes(*sub),
-    };
+    let change =
+        ChangeId { main: signed(u64::from_be_bytes(*main)), sub: u32::from_be_bytes(*sub) };
     (*table == REV).then_some(change)
 }
 

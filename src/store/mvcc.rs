@@ -8,10 +8,10 @@
 //! Every change costs two records, one in `kv` and one in `rev`, and takes the `Counted` flag off
 //! the record it supersedes. Counted are exactly the newest versions of live keys.
 
+use std::ops::ControlFlow;
+
 use urd_proto::etcdserverpb::{DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse};
 use urd_proto::mvccpb::KeyValue;
-
-use std::ops::ControlFlow;
 
 use super::keys::{self, ChangeId, ChangeKind, KvKey};
 use super::range_scan::{header, key_value};
@@ -111,12 +111,12 @@ impl<'a> Writer<'a> {
         let mut walk = Walk::new(bounds, self.revision(), Direction::Ascending);
         let mut victims = Victims::default();
         let mut prev_kvs: Vec<KeyValue> = Vec::new();
-        walk.run(self.tree, &mut usize::MAX.clone(), |live| {
+        walk.run_to_end(self.tree, |live| {
             victims.push(live.key);
             if request.prev_kv {
                 prev_kvs.push(key_value(&live, Shape::KeysAndValues));
             }
-            ControlFlow::Continue(0)
+            ControlFlow::Continue(())
         });
         for victim in victims.iter() {
             self.delete(victim);

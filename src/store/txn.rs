@@ -19,12 +19,14 @@ use urd_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion
 use urd_proto::etcdserverpb::request_op::Request;
 use urd_proto::etcdserverpb::response_op::Response;
 use urd_proto::etcdserverpb::{
-    Compare, RangeRequest, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+    Compare, RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest,
+    TxnResponse,
 };
 
 use super::meta::Meta;
 use super::mvcc::{Writer, check_put};
 use super::range_scan::{collect, header};
+use super::validate;
 use super::view::View;
 use super::walk::{Bounds, Direction, Live, Walk};
 use crate::error::Rejected;
@@ -42,9 +44,8 @@ pub fn is_read_only(request: &TxnRequest) -> bool {
 /// it has.
 #[must_use]
 pub fn is_serializable(request: &TxnRequest) -> bool {
-    operations(request).all(
-        |op| matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable),
-    )
+    operations(request)
+        .all(|op| matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable))
 }
 
 fn operations(request: &TxnRequest) -> impl Iterator<Item = &RequestOp> {
@@ -59,7 +60,7 @@ pub(super) fn apply(
 ) -> Result<TxnResponse, Rejected> {
     let path = Path::choose(writer.tree(), meta.revision, request);
     Check::new(writer.tree(), meta).run(request, &mut path.iter())?;
-    let mut response = execute(writer, request, &mut path.iter())?;
+    let mut response = execute(writer, request, &mut path.iter());
     response.header = header(writer.revision());
     Ok(response)
 }
@@ -73,12 +74,12 @@ pub(super) fn read(view: &View, request: &TxnRequest) -> Result<TxnResponse, Rej
     let succeeded = path.iter().next().expect("invariant: one choice for each transaction");
     let answer = |op: &RequestOp| match &op.request {
         Some(Request::RequestRange(range)) => {
-            let response = read_range(view.snapshot(), range, newest)?;
-            Ok(ResponseOp { response: Some(Response::ResponseRange(response)) })
+            let response = read_range(view.snapshot(), range, newest);
+            ResponseOp { response: Some(Response::ResponseRange(response)) }
         }
-        _ => Ok(ResponseOp { response: None }),
+        _ => ResponseOp { response: None },
     };
-    let responses = chosen(request, succeeded).iter().map(answer).collect::<Result<_, _>>()?;
+    let responses = chosen(request, succeeded).iter().map(answer).collect();
     Ok(TxnResponse { header: header(newest), succeeded, responses })
 }
 
@@ -159,6 +160,7 @@ impl<'a, R: Read> Check<'a, R> {
     /// Unlike a range of its own, one in a transaction takes only 0 for the newest revision, and calls
     /// a negative one compacted once anything is.
     fn check_range(&self, request: &RangeRequest) -> Result<(), Rejected> {
+        validate::range(request)?;
         match Revision(request.revision) {
             Revision(0) => Ok(()),
             asked if asked > self.meta.revision => Err(Rejected::FutureRevision),
@@ -173,13 +175,13 @@ fn execute(
     writer: &mut Writer<'_>,
     request: &TxnRequest,
     path: &mut impl Iterator<Item = bool>,
-) -> Result<TxnResponse, Rejected> {
+) -> TxnResponse {
     let succeeded = path.next().expect("invariant: one choice for each transaction");
     let mut responses = Vec::with_capacity(chosen(request, succeeded).len());
     for op in chosen(request, succeeded) {
         let response = match &op.request {
             Some(Request::RequestRange(range)) => {
-                let response = read_range(writer.tree(), range, writer.revision())?;
+                let response = read_range(writer.tree(), range, writer.revision());
                 Some(Response::ResponseRange(response))
             }
             Some(Request::RequestPut(put)) => Some(Response::ResponsePut(writer.put(put))),
@@ -187,23 +189,20 @@ fn execute(
                 Some(Response::ResponseDeleteRange(writer.delete_range(delete)))
             }
             Some(Request::RequestTxn(nested)) => {
-                Some(Response::ResponseTxn(execute(writer, nested, path)?))
+                Some(Response::ResponseTxn(execute(writer, nested, path)))
             }
             None => None,
         };
         responses.push(ResponseOp { response });
     }
-    Ok(TxnResponse { header: Some(ResponseHeader::default()), succeeded, responses })
+    TxnResponse { header: Some(ResponseHeader::default()), succeeded, responses }
 }
 
-/// A range whose revision [`Check::check_range`] let pass.
-fn read_range<R: Read>(
-    reader: &R,
-    request: &RangeRequest,
-    newest: Revision,
-) -> Result<urd_proto::etcdserverpb::RangeResponse, Rejected> {
+/// A range that [`Check::check_range`] let pass.
+fn read_range<R: Read>(reader: &R, request: &RangeRequest, newest: Revision) -> RangeResponse {
     let revision = if request.revision > 0 { Revision(request.revision) } else { newest };
-    collect(reader, request, revision, newest)
+    let response = collect(reader, request, revision, newest);
+    response.expect("invariant: all operations were checked before the first one ran")
 }
 
 /// Whether a compare holds, for all keys in its range.
@@ -212,10 +211,10 @@ fn holds<R: Read>(reader: &R, newest: Revision, compare: &Compare) -> bool {
     let mut walk = Walk::new(bounds, newest, Direction::Ascending);
     let mut found = false;
     let mut all = true;
-    walk.run(reader, &mut usize::MAX.clone(), |live| {
+    walk.run_to_end(reader, |live| {
         found = true;
         all = relation_holds(compare, order(compare, Some(&live)));
-        if all { ControlFlow::Continue(0) } else { ControlFlow::Break(()) }
+        if all { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     if found {
         return all;

@@ -11,7 +11,7 @@
 use std::ops::ControlFlow;
 
 use super::keys::{self, KvKey, UserKey};
-use super::record::{self, Record};
+use super::record::Record;
 use crate::ids::Revision;
 use crate::tree::{Cursor, Read};
 
@@ -129,6 +129,19 @@ impl Walk {
             };
         }
         if self.done { Progress::Done } else { Progress::More }
+    }
+
+    /// Visits all keys, or until the visitor breaks.
+    pub(super) fn run_to_end<R: Read>(
+        &mut self,
+        reader: &R,
+        mut visit: impl FnMut(Live<'_>) -> ControlFlow<()>,
+    ) {
+        let mut budget = usize::MAX;
+        self.run(reader, &mut budget, |live| match visit(live) {
+            ControlFlow::Continue(()) => ControlFlow::Continue(0),
+            ControlFlow::Break(()) => ControlFlow::Break(()),
+        });
     }
 
     /// True when the walk is at its end.
@@ -267,21 +280,4 @@ pub(super) fn find<R: Read, T>(
         return None;
     }
     Live::read(cursor.key(), cursor.value()).map(use_it)
-}
-
-/// Whether change `key` is the newest of its key at `revision`, and no tombstone.
-pub(super) fn is_visible<C: Cursor>(
-    cursor: &mut C,
-    buffer: &mut Vec<u8>,
-    key: KvKey<'_>,
-    revision: Revision,
-) -> bool {
-    buffer.clear();
-    buffer.extend_from_slice(key.prefix);
-    keys::kv_push_revision(buffer, revision);
-    cursor.seek(buffer);
-    cursor.valid()
-        && cursor.key().starts_with(key.prefix)
-        && KvKey::split(cursor.key()).change == key.change
-        && !record::is_tombstone(cursor.value())
 }
