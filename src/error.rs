@@ -38,12 +38,6 @@ pub enum Rejected {
     /// A sort order or target outside the enumeration.
     #[error("invalid sort option")]
     InvalidSortOption,
-    /// A streamed range with an order other than the natural one.
-    #[error("RangeStream does not support custom sort orders")]
-    StreamSortOrder,
-    /// A streamed range with bounds on the create or mod revision.
-    #[error("RangeStream does not support revision filters")]
-    StreamRevisionFilter,
     /// The revision asked for was compacted away.
     #[error("required revision has been compacted")]
     Compacted,

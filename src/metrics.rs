@@ -167,16 +167,16 @@ impl Metrics {
             "Bytes written to the log.",
             self.wal_bytes.load(Relaxed),
         );
-        let sizes = published.view.sizes();
+        let sizes = &published.sizes;
         page.gauge(
             "etcd_mvcc_db_total_size_in_bytes",
             "Bytes that the tree occupies.",
-            sizes.allocated_bytes,
+            sizes.bytes,
         );
         page.gauge(
             "etcd_mvcc_db_total_size_in_use_in_bytes",
             "Bytes of the tree in use.",
-            sizes.used_bytes,
+            sizes.bytes_in_use,
         );
         page.gauge(
             "etcd_debugging_mvcc_current_revision",

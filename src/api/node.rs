@@ -12,6 +12,7 @@ use super::call::Reply;
 use crate::ids::{ClusterId, Index, MemberId, Revision, Term};
 use crate::store::View;
 use crate::store::command::Kind;
+use crate::tree::Statistics;
 
 /// What every member tells about itself, fixed while it runs.
 #[derive(Clone, Debug)]
@@ -33,8 +34,8 @@ pub struct Identity {
 pub struct Limits {
     /// `--max-request-bytes`.
     pub request_bytes: usize,
-    /// What the store checks.
-    pub store: crate::store::Limits,
+    /// `--max-txn-ops`.
+    pub txn_ops: usize,
     /// `--quota-backend-bytes`, for `Status`.
     pub quota_bytes: i64,
 }
@@ -50,6 +51,8 @@ pub struct Published {
     pub leader: Option<MemberId>,
     /// Newest entry known committed.
     pub committed: Index,
+    /// How large the tree is.
+    pub sizes: Statistics,
 }
 
 /// A linearizable read that waits for its index, and what to do then.

@@ -22,6 +22,7 @@ use crate::ids::{Index, MemberId, Term};
 use crate::limits;
 use crate::store::command::{Batch, DecodeError};
 use crate::store::{Outcome, Store, View};
+use crate::tree::Statistics;
 
 /// Who this member is and how raft is timed.
 #[derive(Clone, Debug)]
@@ -117,6 +118,10 @@ pub struct Driver<D: Disk, P, R> {
     /// The newest hard state, while the log has an older one.
     unsaved: Option<HardState>,
     was_leader: bool,
+    /// Whether the store has changed since it was published.
+    changed: bool,
+    /// Whether compacted revisions are left to remove.
+    sweeping: bool,
 }
 
 impl<D: Disk, P, R> Driver<D, P, R> {
@@ -179,6 +184,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             last_write: WriteNumber::default(),
             unsaved: None,
             was_leader: false,
+            changed: true,
+            sweeping: true,
         })
     }
 
@@ -267,6 +274,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         for entry in ready.take_committed_entries() {
             let settled = self.pending.settle(Index(entry.index), Term(entry.term));
             lost.extend(settled.lost);
+            self.changed = true;
+            self.sweeping = true;
             let results = apply(&mut self.store, entry)?;
             if let Some(proposal) = settled.applied {
                 outcomes.push((proposal, results));
@@ -345,14 +354,23 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         readable
     }
 
-    /// Freezes what was applied, for readers.
+    /// Freezes what has changed, for readers; without a change, the view is the one before.
     pub fn publish(&mut self) -> View {
-        self.store.publish()
+        if std::mem::take(&mut self.changed) { self.store.publish() } else { self.store.view() }
+    }
+
+    /// Sizes of the tree.
+    pub fn statistics(&self) -> Statistics {
+        self.store.statistics()
     }
 
     /// A bounded slice of a compaction under way. True when none is left.
     pub fn compact_slice(&mut self) -> bool {
-        self.store.compact_slice(limits::COMPACT_REVISIONS_PER_SLICE)
+        if self.sweeping {
+            self.changed = true;
+            self.sweeping = !self.store.compact_slice(limits::COMPACT_REVISIONS_PER_SLICE);
+        }
+        !self.sweeping
     }
 
     /// The log, for its background work.
@@ -403,7 +421,7 @@ fn apply(store: &mut Store, entry: Entry) -> Result<Vec<Outcome>, Fatal> {
     debug_assert_eq!(entry.entry_type, EntryType::EntryNormal);
     let batch =
         Batch::decode(entry.data).map_err(|source| Fatal::Batch { index: entry.index, source })?;
-    Ok(store.apply(index, term, batch))
+    Ok(store.apply(index, term, &batch))
 }
 
 /// Applies the log up to `commit`. Returns index and term of the last entry that `store` has.

@@ -264,6 +264,7 @@ impl<D: Disk + 'static> LogShard<D> {
             term: self.driver.term(),
             leader: self.driver.leader(),
             committed: self.driver.committed(),
+            sizes: self.driver.statistics(),
         };
         self.shared.published.store(Arc::new(published));
     }

@@ -52,7 +52,7 @@ use crate::limits;
 use crate::metrics::Metrics;
 use crate::net;
 use crate::raft::{self, Driver};
-use crate::store::{self, Store};
+use crate::store::Store;
 
 /// Runs a member until it is told to stop by SIGTERM or SIGINT.
 pub fn run(config: &Config) -> Result<(), RunError> {
@@ -190,7 +190,6 @@ impl Member<'_> {
         let config = self.config;
         let texts =
             |urls: &[crate::config::Url]| urls.iter().map(|url| url.as_str().to_owned()).collect();
-        let store = store::Limits { txn_ops: config.max_txn_ops };
         Shared {
             identity: Identity {
                 cluster: ClusterId(self.stored.cluster_id),
@@ -199,12 +198,17 @@ impl Member<'_> {
                 peer_urls: texts(&config.initial_advertise_peer_urls),
                 client_urls: texts(&config.advertise_client_urls),
             },
-            limits: Limits { request_bytes: config.max_request_bytes, store, quota_bytes: 0 },
+            limits: Limits {
+                request_bytes: config.max_request_bytes,
+                txn_ops: config.max_txn_ops,
+                quota_bytes: 0,
+            },
             published: ArcSwap::from_pointee(Published {
-                view: Store::new(store).view(),
+                view: Store::new().view(),
                 term: Term(0),
                 leader: None,
                 committed: Index(0),
+                sizes: Store::new().statistics(),
             }),
             metrics: Metrics::default(),
         }
@@ -327,8 +331,7 @@ impl LogExecutor {
             tracing::warn!("{warning}");
         }
         tracing::info!(first = log.first_index(), last = log.last_index(), "opened the log");
-        Driver::open(&self.raft, log, &recovered, Store::new(self.shared.limits.store))
-            .map_err(RunError::Replay)
+        Driver::open(&self.raft, log, &recovered, Store::new()).map_err(RunError::Replay)
     }
 }
 

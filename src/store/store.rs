@@ -135,6 +135,18 @@ impl Store {
         View::new(self.tree.snapshot(), self.published)
     }
 
+    /// The last entry that was applied; 0 before the first.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.meta.applied
+    }
+
+    /// The term of that entry.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.meta.term
+    }
+
     /// Sizes of the tree.
     #[must_use]
     pub fn statistics(&self) -> Statistics {

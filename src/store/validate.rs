@@ -31,18 +31,6 @@ pub fn range(request: &RangeRequest) -> Result<(), Rejected> {
     Ok(())
 }
 
-/// Checks a range whose answer is to be streamed.
-pub fn range_stream(request: &RangeRequest) -> Result<(), Rejected> {
-    range(request)?;
-    if !is_default_order(request) {
-        return Err(Rejected::StreamSortOrder);
-    }
-    if has_revision_filter(request) {
-        return Err(Rejected::StreamRevisionFilter);
-    }
-    Ok(())
-}
-
 /// Checks a put.
 pub fn put(request: &PutRequest) -> Result<(), Rejected> {
     if request.key.is_empty() {

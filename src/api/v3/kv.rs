@@ -6,21 +6,22 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use urd_proto::etcdserverpb::request_op;
 use urd_proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse,
     RangeStreamResponse, ResponseHeader, TxnRequest,
 };
 
 use super::decode;
-use crate::api::call::{Code, Encoded, Reply, Status};
+use crate::api::call::{Code, Encoded, Reply, ReplyStream, Status};
 use crate::api::node::{Node, Published, Read, header};
 use crate::api::status::REQUEST_TOO_LARGE;
+use crate::ids::Revision;
 use crate::limits;
 use crate::store::command::Kind;
-use crate::store::{Outcome, RangeScan, RangeTail, Response, Step, validate};
+use crate::store::{self, Outcome, RangeScan, RangeTail, Response, Step, validate};
 
 /// `Put`.
 pub fn put<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
@@ -47,13 +48,13 @@ pub fn delete_range<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply
 /// `Txn`. One that writes nothing is a read: linearizable, unless all its ranges are serializable.
 pub fn txn<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
     let checked = decode::<TxnRequest>(message).and_then(|request| {
-        validate::txn(&request, node.limits().store)?;
+        validate::txn(&request, node.limits().txn_ops)?;
         Ok(request)
     });
     match checked {
         Err(status) => reply.fail(status),
-        Ok(request) if is_read_only(&request) => {
-            if is_serializable(&request) {
+        Ok(request) if store::is_read_only(&request) => {
+            if store::is_serializable(&request) {
                 answer_read_only_txn(node, &request, reply);
             } else {
                 node.read(Read::Txn(request, reply));
@@ -69,6 +70,14 @@ pub fn txn<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
 /// `Compact`.
 pub fn compact<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
     match decode::<CompactionRequest>(message) {
+        Ok(request) if request.physical => {
+            let swept = Box::new(AwaitSwept {
+                node: Rc::clone(node),
+                revision: Revision(request.revision),
+                reply,
+            });
+            node.propose(Kind::Compaction, message, swept);
+        }
         Ok(_) => node.propose(Kind::Compaction, message, reply),
         Err(status) => reply.fail(status),
     }
@@ -125,7 +134,7 @@ pub fn answer<N: Node>(node: &N, published: &Published, reply: Box<dyn Reply>, o
 /// Answers a range from the newest state.
 pub fn answer_range<N: Node>(node: &Rc<N>, request: RangeRequest, reply: Box<dyn Reply>) {
     let published = node.published();
-    let mut scan = match RangeScan::new(published.view.clone(), request) {
+    let mut scan = match RangeScan::new(published.view.clone(), &request) {
         Ok(scan) => scan,
         Err(rejected) => return reply.fail(rejected.into()),
     };
@@ -177,7 +186,7 @@ async fn finish_range<N: Node>(
 /// Answers a streamed range from the newest state.
 pub fn answer_stream<N: Node>(node: &Rc<N>, request: RangeRequest, reply: Box<dyn Reply>) {
     let published = node.published();
-    let mut scan = match RangeScan::new(published.view.clone(), request) {
+    let mut scan = match RangeScan::new(published.view.clone(), &request) {
         Ok(scan) => scan,
         Err(rejected) => return reply.fail(rejected.into()),
     };
@@ -217,7 +226,7 @@ const RANGE_STREAM_RESPONSE_FIELD: u32 = 1;
 /// Answers a transaction that writes nothing from the newest state.
 pub fn answer_read_only_txn<N: Node>(node: &Rc<N>, request: &TxnRequest, reply: Box<dyn Reply>) {
     let published = node.published();
-    let outcome = published.view.read_only_txn(request).map(Response::Txn);
+    let outcome = published.view.read_txn(request).map(Response::Txn);
     answer(&**node, &published, reply, outcome);
 }
 
@@ -231,6 +240,41 @@ fn range_tail<N: Node>(node: &N, published: &Published, tail: &RangeTail) -> Ran
     }
 }
 
+/// How often a physical compaction looks whether it is over.
+const SWEPT_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Holds the answer to a *physical* compaction back until the revisions are removed.
+struct AwaitSwept<N> {
+    node: Rc<N>,
+    revision: Revision,
+    reply: Box<dyn Reply>,
+}
+
+impl<N: Node> Reply for AwaitSwept<N> {
+    fn unary(self: Box<Self>, message: Encoded) {
+        let Self { node, revision, reply } = *self;
+        let waiting = Rc::clone(&node);
+        node.spawn(async move {
+            while waiting.published().view.swept() < revision && !reply.cancelled() {
+                waiting.sleep(SWEPT_INTERVAL).await;
+            }
+            reply.unary(message);
+        });
+    }
+
+    fn fail(self: Box<Self>, status: Status) {
+        self.reply.fail(status);
+    }
+
+    fn stream(self: Box<Self>) -> Box<dyn ReplyStream> {
+        self.reply.stream()
+    }
+
+    fn cancelled(&self) -> bool {
+        self.reply.cancelled()
+    }
+}
+
 fn checked_range(message: &Bytes) -> Result<RangeRequest, Status> {
     let request = decode::<RangeRequest>(message)?;
     validate::range(&request)?;
@@ -239,22 +283,4 @@ fn checked_range(message: &Bytes) -> Result<RangeRequest, Status> {
 
 fn check_size<N: Node>(node: &Rc<N>, message: &Bytes) -> Result<(), Status> {
     if message.len() > node.limits().request_bytes { Err(REQUEST_TOO_LARGE) } else { Ok(()) }
-}
-
-/// Whether neither branch writes, at any depth.
-fn is_read_only(txn: &TxnRequest) -> bool {
-    txn.success.iter().chain(&txn.failure).all(|op| match &op.request {
-        Some(request_op::Request::RequestRange(_)) => true,
-        Some(request_op::Request::RequestTxn(nested)) => is_read_only(nested),
-        _ => false,
-    })
-}
-
-/// Whether all ranges of a read-only transaction are serializable.
-fn is_serializable(txn: &TxnRequest) -> bool {
-    txn.success.iter().chain(&txn.failure).all(|op| match &op.request {
-        Some(request_op::Request::RequestRange(range)) => range.serializable,
-        Some(request_op::Request::RequestTxn(nested)) => is_serializable(nested),
-        _ => false,
-    })
 }

@@ -13,11 +13,10 @@ use super::decode;
 use crate::api::call::{Code, Encoded, Reply, Status};
 use crate::api::node::{Node, header};
 use crate::api::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
-use crate::ids::Revision;
-use crate::store::HashStep;
+use crate::store::{HashScan, TreeHash};
 
-/// Revisions hashed before other work of the shard gets its turn.
-const HASH_REVISIONS_PER_SLICE: usize = 4096;
+/// Bytes hashed before other work of the shard gets its turn.
+const HASH_SLICE_BYTES: usize = 256 * 1024;
 
 /// `Status`.
 pub fn status<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
@@ -25,18 +24,17 @@ pub fn status<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
         return reply.fail(status);
     }
     let published = node.published();
-    let sizes = published.view.sizes();
     let leader = published.leader.map_or(0, |leader| leader.0);
     reply.unary(Encoded::new(&StatusResponse {
         header: Some(header(node.identity(), &published, published.view.revision())),
         version: ETCD_VERSION.to_owned(),
-        db_size: signed(sizes.allocated_bytes),
+        db_size: signed(published.sizes.bytes),
         leader,
         raft_index: published.committed.0,
         raft_term: published.term.0,
         raft_applied_index: published.view.applied().0,
         errors: if leader == 0 { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() },
-        db_size_in_use: signed(sizes.used_bytes),
+        db_size_in_use: signed(published.sizes.bytes_in_use),
         is_learner: false,
         storage_version: ETCD_CLUSTER_VERSION.to_owned(),
         db_size_quota: node.limits().quota_bytes,
@@ -62,13 +60,17 @@ pub fn alarm<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
     reply.unary(Encoded::new(&AlarmResponse { header: Some(header), alarms: Vec::new() }));
 }
 
-/// `Hash`: of the whole state.
+/// `Hash`: of the whole tree.
 pub fn hash<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
     if let Err(status) = decode::<HashRequest>(message) {
         return reply.fail(status);
     }
-    hash_at(node, Revision(0), reply, |header, hash| {
-        Encoded::new(&HashResponse { header: Some(header), hash: hash.hash })
+    let published = node.published();
+    let header = header(node.identity(), &published, published.view.revision());
+    let mut scan = TreeHash::new(published.view.clone());
+    in_slices(node, reply, move || {
+        let hash = scan.step(HASH_SLICE_BYTES)?;
+        Some(Encoded::new(&HashResponse { header: Some(header), hash }))
     });
 }
 
@@ -78,37 +80,36 @@ pub fn hash_kv<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
         Ok(request) => request,
         Err(status) => return reply.fail(status),
     };
-    hash_at(node, Revision(request.revision), reply, |header, hash| {
-        Encoded::new(&HashKvResponse {
-            header: Some(header),
-            hash: hash.hash,
-            compact_revision: hash.compact_revision.0,
-            hash_revision: hash.revision.0,
-        })
-    });
+    let published = node.published();
+    let header = header(node.identity(), &published, published.view.revision());
+    match HashScan::new(published.view.clone(), request.revision) {
+        Ok(mut scan) => in_slices(node, reply, move || {
+            let hash = scan.step(HASH_SLICE_BYTES)?;
+            Some(Encoded::new(&HashKvResponse {
+                header: Some(header),
+                hash: hash.hash,
+                compact_revision: hash.compact_revision,
+                hash_revision: hash.revision,
+            }))
+        }),
+        Err(rejected) => reply.fail(rejected.into()),
+    }
 }
 
-fn hash_at<N: Node>(
+/// Calls `step` until it has the answer, with other work between the calls.
+fn in_slices<N: Node>(
     node: &Rc<N>,
-    revision: Revision,
     reply: Box<dyn Reply>,
-    encode: impl FnOnce(urd_proto::etcdserverpb::ResponseHeader, crate::store::HashKv) -> Encoded
-    + 'static,
+    mut step: impl FnMut() -> Option<Encoded> + 'static,
 ) {
-    let published = node.published();
-    let mut scan = match published.view.hash_scan(revision) {
-        Ok(scan) => scan,
-        Err(rejected) => return reply.fail(rejected.into()),
-    };
-    let header = header(node.identity(), &published, published.view.revision());
     node.spawn(async move {
         loop {
             if reply.cancelled() {
                 return reply.fail(Status::new(Code::Cancelled, "context canceled"));
             }
-            match scan.step(HASH_REVISIONS_PER_SLICE) {
-                HashStep::Done(hash) => return reply.unary(encode(header, hash)),
-                HashStep::More => futures_lite::future::yield_now().await,
+            match step() {
+                Some(answer) => return reply.unary(answer),
+                None => futures_lite::future::yield_now().await,
             }
         }
     });
