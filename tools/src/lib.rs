@@ -1,1 +1,4 @@
-//! Shared parts of the tools.
+//! Shared parts of the tools: a lean gRPC client, and the load generator's report.
+
+pub mod grpc;
+pub mod report;

@@ -1,0 +1,194 @@
+//! The report for people, in the form of etcd's own tool.
+
+use std::fmt::{self, Display, Formatter};
+use urd_tools::report::Report;
+
+/// Rows of the response-time histogram, and the longest bar in it.
+const HISTOGRAM_ROWS: usize = 10;
+const BAR_WIDTH: u64 = 40;
+
+const SECOND_NS: f64 = 1e9;
+const MILLISECOND_NS: f64 = 1e6;
+
+/// A report and how to print it.
+pub(crate) struct Text<'a> {
+    pub(crate) report: &'a Report,
+    /// `--precise`
+    pub(crate) precise: bool,
+    /// `--sample`
+    pub(crate) sample: bool,
+}
+
+impl Display for Text<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.report.requests > 0 {
+            self.summary(f)?;
+            self.histogram(f)?;
+            self.distribution(f)?;
+            match self.sample {
+                true => self.samples(f)?,
+                false => self.over_time(f)?,
+            }
+        }
+        self.errors(f)
+    }
+}
+
+impl Text<'_> {
+    fn number(&self, value: f64) -> String {
+        if self.precise { format!("{value}") } else { format!("{value:.4}") }
+    }
+
+    fn seconds(&self, nanoseconds: f64) -> String {
+        self.number(nanoseconds / SECOND_NS)
+    }
+
+    fn summary(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let latency = &self.report.latency;
+        writeln!(f, "\nSummary:")?;
+        writeln!(f, "  Total:\t{} secs.", self.number(self.report.seconds))?;
+        writeln!(f, "  Slowest:\t{} secs.", self.seconds(latency.slowest as f64))?;
+        writeln!(f, "  Fastest:\t{} secs.", self.seconds(latency.fastest as f64))?;
+        writeln!(f, "  Average:\t{} secs.", self.seconds(latency.average))?;
+        writeln!(f, "  Stddev:\t{} secs.", self.seconds(latency.stddev))?;
+        writeln!(f, "  Requests/sec:\t{}", self.number(self.report.requests_per_second))?;
+        writeln!(
+            f,
+            "  CPU/request:\t{:.2} us (of this load generator)",
+            self.report.cpu_us_per_request
+        )
+    }
+
+    fn histogram(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (fastest, slowest) = (self.report.latency.fastest, self.report.latency.slowest);
+        let row_width = (slowest - fastest) as f64 / HISTOGRAM_ROWS as f64;
+        let mut rows = [(0.0, 0); HISTOGRAM_ROWS + 1];
+        for (nth, row) in rows.iter_mut().enumerate() {
+            row.0 = fastest as f64 + row_width * nth as f64;
+        }
+        for &(value, count) in &self.report.histogram {
+            let above = rows.iter().take(HISTOGRAM_ROWS).filter(|row| row.0 < value as f64).count();
+            rows[above].1 += count;
+        }
+        let longest = rows.iter().map(|row| row.1).max().unwrap_or(0).max(1);
+        writeln!(f, "\nResponse time histogram:")?;
+        for (bound, count) in rows {
+            let bar = "∎".repeat((count * BAR_WIDTH / longest) as usize);
+            writeln!(f, "  {} [{count}]\t|{bar}", self.seconds(bound))?;
+        }
+        Ok(())
+    }
+
+    fn distribution(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\nLatency distribution:")?;
+        for (label, value) in self.report.latency.distribution() {
+            writeln!(f, "  {label} in {} ms.", self.number(value as f64 / MILLISECOND_NS))?;
+        }
+        Ok(())
+    }
+
+    fn over_time(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\nThroughput over time:")?;
+        writeln!(f, "  second  requests/s  average ms  slowest ms  errors")?;
+        for row in &self.report.over_time {
+            let (average, slowest) = (row.average_ns as f64, row.slowest_ns as f64);
+            writeln!(
+                f,
+                "  {:6}  {:10}  {:10.3}  {:10.3}  {:6}",
+                row.second,
+                row.requests,
+                average / MILLISECOND_NS,
+                slowest / MILLISECOND_NS,
+                row.errors
+            )?;
+        }
+        Ok(())
+    }
+
+    fn samples(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\nSample in one second (unix latency throughput):")?;
+        writeln!(f, "UNIX-SECOND,MIN-LATENCY-MS,AVG-LATENCY-MS,MAX-LATENCY-MS,AVG-THROUGHPUT")?;
+        for row in &self.report.over_time {
+            let milliseconds = |ns: u64| self.number(ns as f64 / MILLISECOND_NS);
+            writeln!(
+                f,
+                "{},{},{},{},{}",
+                self.report.started_unix_seconds + row.second,
+                milliseconds(row.fastest_ns),
+                milliseconds(row.average_ns),
+                milliseconds(row.slowest_ns),
+                row.requests
+            )?;
+        }
+        Ok(())
+    }
+
+    fn errors(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.report.errors == 0 {
+            return Ok(());
+        }
+        writeln!(f, "\nError distribution:")?;
+        for (error, count) in &self.report.error_counts {
+            writeln!(f, "  [{count}]\t{error}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use urd_tools::report::{Latency, Second, histogram_pairs, latency_histogram};
+
+    fn report() -> Report {
+        let mut histogram = latency_histogram();
+        for nth in 1..=100 {
+            histogram.saturating_record(nth * 1_000_000);
+        }
+        let second = |second, requests| Second { second, requests, ..Second::default() };
+        Report {
+            requests: 100,
+            seconds: 2.0,
+            requests_per_second: 50.0,
+            latency: Latency::of(&histogram),
+            histogram: histogram_pairs(&histogram),
+            started_unix_seconds: 1000,
+            over_time: vec![second(0, 60), second(1, 40)],
+            ..Report::default()
+        }
+    }
+
+    fn text(report: &Report, sample: bool) -> String {
+        Text { report, precise: false, sample }.to_string()
+    }
+
+    #[test]
+    fn says_what_etcds_tool_says() {
+        let text = text(&report(), false);
+        for line in ["  Total:\t2.0000 secs.", "  Requests/sec:\t50.0000", "Latency distribution:"]
+        {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        // Every request stands in exactly one row.
+        let histogram = text.split("histogram:").nth(1).unwrap().split("Latency").next().unwrap();
+        let counts: Vec<u64> = histogram
+            .lines()
+            .filter_map(|line| line.split(['[', ']']).nth(1)?.parse().ok())
+            .collect();
+        assert_eq!((counts.len(), counts.iter().sum()), (11, 100), "{histogram}");
+    }
+
+    #[test]
+    fn samples_are_comma_separated() {
+        let text = text(&report(), true);
+        assert!(text.contains("\n1000,0.0000,0.0000,0.0000,60\n1001,"), "{text}");
+        assert!(!text.contains("Throughput over time"), "{text}");
+    }
+
+    #[test]
+    fn errors_are_grouped() {
+        let error_counts = [("lost".to_string(), 3), ("refused".to_string(), 1)].into();
+        let report = Report { errors: 4, error_counts, ..Report::default() };
+        assert_eq!(text(&report, false), "\nError distribution:\n  [3]\tlost\n  [1]\trefused\n");
+    }
+}

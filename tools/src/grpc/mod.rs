@@ -1,0 +1,25 @@
+//! A lean gRPC client for measuring: HTTP/2 without a general-purpose implementation's cost.
+//!
+//! Why not the `h2` crate: it spends several microseconds per request on allocations, header maps
+//! and wake-ups, and a load generator pays them out of the server's two cores. Everything needed
+//! for unary calls on an unencrypted connection is in these files:
+//!
+//! - [`frame`]: frame heads and numbers,
+//! - [`hpack`] (and `huffman`): header blocks,
+//! - [`connection`] (and `response`): the state of a connection, free of I/O,
+//! - [`status`]: how calls fail,
+//! - [`transport`]: the TCP stream under a connection,
+//! - [`unary`]: a single call, for questions asked beside the load.
+//!
+//! Not here: streaming calls, TLS, name resolution beyond the first address, retries (the caller
+//! knows what may be retried).
+
+pub mod connection;
+pub mod endpoint;
+pub mod frame;
+pub mod hpack;
+mod huffman;
+mod response;
+pub mod status;
+pub mod transport;
+pub mod unary;
