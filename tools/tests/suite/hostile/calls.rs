@@ -47,7 +47,10 @@ impl Reply {
 pub async fn connect(endpoint: &str) -> SendRequest<Bytes> {
     let stream = tokio::net::TcpStream::connect(endpoint).await.expect("connect");
     stream.set_nodelay(true).expect("set TCP_NODELAY");
-    let (client, connection) = h2::client::handshake(stream).await.expect("an HTTP/2 handshake");
+    // h2 takes hundreds of small answers that lie unread for an attack, unless the window is large.
+    let mut builder = h2::client::Builder::new();
+    builder.initial_connection_window_size(16 << 20);
+    let (client, connection) = builder.handshake(stream).await.expect("an HTTP/2 handshake");
     tokio::spawn(connection);
     client
 }
