@@ -50,6 +50,13 @@ struct Check<'a> {
     live: u64,
 }
 
+/// A record that the walk over `kv` has passed.
+struct Seen {
+    prefix: Vec<u8>,
+    /// Create revision and version; `None` for a tombstone.
+    numbers: Option<(Revision, i64)>,
+}
+
 impl Check<'_> {
     fn fault(&mut self, text: String) {
         if self.faults.len() < FAULTS_MAX {
@@ -70,13 +77,13 @@ impl Check<'_> {
         let mut cursor = snapshot.cursor();
         let mut rev_key = Vec::new();
         // The record before the cursor: the next newer one, if it is of the same key.
-        let mut newer: Option<(Vec<u8>, Option<(Revision, i64)>)> = None;
+        let mut newer: Option<Seen> = None;
         cursor.seek(&[keys::KV]);
         while cursor.valid() && cursor.key().first() == Some(&keys::KV) {
             let key = KvKey::split(cursor.key());
             let name = cursor.key().escape_ascii().to_string();
             let record = Record::read(key.change, cursor.value());
-            let is_newest = newer.as_ref().is_none_or(|(prefix, _)| prefix != key.prefix);
+            let is_newest = newer.as_ref().is_none_or(|newer| newer.prefix != key.prefix);
             let is_live = is_newest && record.is_some();
             self.changes += 1;
             self.live += u64::from(is_live);
@@ -87,10 +94,10 @@ impl Check<'_> {
                 self.fault(format!("{name} is beyond revision {}", self.view.revision()));
             }
             let numbers = record.map(|record| (record.create_revision, record.version));
-            if let (false, Some((_, Some(newer)))) = (is_newest, newer) {
+            if let (false, Some(Seen { numbers: Some(newer), .. })) = (is_newest, newer) {
                 self.sequence(&name, numbers, newer);
             }
-            newer = Some((key.prefix.to_vec(), numbers));
+            newer = Some(Seen { prefix: key.prefix.to_vec(), numbers });
 
             keys::rev(&mut rev_key, key.change);
             let expected = match record {

@@ -144,14 +144,12 @@ impl<'a, R: Read> Check<'a, R> {
                         return Err(Rejected::KeyNotFound);
                     }
                 }
-                Some(Request::RequestDeleteRange(delete)) => {
-                    if *delete.range_end == [0] {
-                        let from = self.deleted_from.map_or(&*delete.key, |at| at.min(&delete.key));
-                        self.deleted_from = Some(from);
-                    }
+                Some(Request::RequestDeleteRange(delete)) if *delete.range_end == [0] => {
+                    let from = self.deleted_from.map_or(&*delete.key, |at| at.min(&delete.key));
+                    self.deleted_from = Some(from);
                 }
                 Some(Request::RequestTxn(nested)) => self.run(nested, path)?,
-                None => {}
+                Some(Request::RequestDeleteRange(_)) | None => {}
             }
         }
         Ok(())
