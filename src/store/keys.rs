@@ -3,11 +3,12 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `kv` | `k`, escaped user key, `00 00`, !main (8), !sub (4) | [`record`](super::record) |
-//! | `rev` | `r`, main (8), sub (4) | mark (1: `p` put, `t` tombstone), user key |
-//! | `meta` | `m` | the store's numbers ([`meta`](super::meta)) |
+//! | `meta` | `01` | the store's numbers ([`meta`](super::meta)) |
+//! | `rev` | `02`, main (8), sub (4) | mark (1: `p` put, `t` tombstone), user key |
+//! | `kv` | `F0`, escaped user key, `00 00`, !main (8), !sub (4) | [`record`](super::record) |
 //!
-//! Numbers are big-endian. `kv` holds them inverted, so that the newest record of a key comes
+//! `kv` comes last: new user keys in ascending order then go to the very end of the tree, where its
+//! pages fill best. Numbers are big-endian. `kv` holds them inverted, so that the newest record of a key comes
 //! first and "the newest at or before revision r" is one seek.
 //!
 //! A user key may hold any bytes. Each `00` in it becomes `00 FF` and `00 00` ends it: the order of
@@ -20,12 +21,12 @@ use bytes::BufMut;
 
 use crate::ids::Revision;
 
-/// The table of user keys.
-pub(super) const KV: u8 = b'k';
-/// The table of revisions.
-const REV: u8 = b'r';
 /// The table of the store's own numbers.
-const META: u8 = b'm';
+const META: u8 = 0x01;
+/// The table of revisions.
+const REV: u8 = 0x02;
+/// The table of user keys.
+pub(super) const KV: u8 = 0xF0;
 
 /// Marks a change in `rev` as a put.
 const MARK_PUT: u8 = b'p';
