@@ -5,6 +5,7 @@
 //! - Within a key, versions follow each other: 1 and a new create revision after a tombstone, else one
 //!   more and the same create revision.
 //! - No change is beyond the newest revision, and the `meta` record says what the view says.
+//! - The tree below is sound by its own check; of a [`Store`](super::Store), its books too.
 //!
 //! It takes as long as the data is large; tests end with it, and so may an operator's tool.
 
@@ -15,7 +16,7 @@ use super::meta::Meta;
 use super::record::{Record, is_tombstone};
 use super::view::View;
 use crate::ids::Revision;
-use crate::tree::{Cursor, Read};
+use crate::tree::{Cursor, Damage, Read};
 
 /// Faults after which a check stops: more tell no more.
 const FAULTS_MAX: usize = 20;
@@ -30,10 +31,20 @@ impl fmt::Display for Fault {
     }
 }
 
+impl From<Damage> for Fault {
+    fn from(damage: Damage) -> Self {
+        Self(format!("the tree is damaged: {damage}"))
+    }
+}
+
 /// The faults of a view; none if all is well.
 #[must_use]
 pub fn check(view: &View) -> Vec<Fault> {
     let mut check = Check { view, faults: Vec::new(), changes: 0, live: 0 };
+    if let Err(damage) = view.snapshot().check() {
+        // What follows relies on the order of keys.
+        return vec![Fault::from(damage)];
+    }
     check.meta();
     check.versions();
     check.revisions();

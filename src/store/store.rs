@@ -5,6 +5,7 @@ use urd_proto::etcdserverpb::{
     TxnResponse,
 };
 
+use super::check::{Fault, check};
 use super::command::{Batch, Command};
 use super::compaction::{self, Sweep};
 use super::keys::META_KEY;
@@ -133,6 +134,16 @@ impl Store {
     #[must_use]
     pub fn view(&self) -> View {
         View::new(self.tree.snapshot(), self.published)
+    }
+
+    /// The faults of the newest view and of the tree's books; none if all is well. It takes as long as
+    /// the data is large.
+    #[must_use]
+    pub fn check(&self) -> Vec<Fault> {
+        match self.tree.check() {
+            Err(damage) => vec![Fault::from(damage)],
+            Ok(()) => check(&self.view()),
+        }
     }
 
     /// Sizes of the tree.

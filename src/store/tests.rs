@@ -1,6 +1,7 @@
 //! Tests of the store as a whole: against a dumb model, by scripts, and of what must not be.
 
 mod batches;
+mod checks;
 mod encodings;
 mod generator;
 mod model;
@@ -55,7 +56,8 @@ impl Feed {
 
     /// What every test ends with.
     fn finish(mut self) {
-        assert_sound(&self.view());
+        self.store.publish();
+        assert_eq!(self.store.check(), []);
     }
 }
 
