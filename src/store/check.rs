@@ -2,8 +2,8 @@
 //!
 //! - Every `rev` record has its `kv` record and the other way round, of the same kind.
 //! - Counted are exactly the newest versions of live keys.
-//! - Within a key, versions follow each other: 1 and a new create revision after a tombstone, else one
-//!   more and the same create revision.
+//! - Within a key, versions follow each other: 1 and a new create revision after a tombstone, else
+//!   one more and the same create revision.
 //! - No change is beyond the newest revision, and the `meta` record says what the view says.
 //! - The tree below is sound by its own check; of a [`Store`](super::Store), its books too.
 //!

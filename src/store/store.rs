@@ -51,8 +51,8 @@ impl Store {
         store
     }
 
-    /// Applies one entry: its requests in order, one outcome for each. Every entry is applied once and
-    /// in the log's order. Readers see nothing of it before [`Store::publish`].
+    /// Applies one entry: its requests in order, one outcome for each. Every entry is applied once
+    /// and in the log's order. Readers see nothing of it before [`Store::publish`].
     pub fn apply(&mut self, index: Index, term: Term, batch: &Batch) -> Vec<Outcome> {
         let Meta { applied, term: applied_term, .. } = self.meta;
         assert!(index > applied, "entry {index} comes after entry {applied}");
@@ -136,8 +136,8 @@ impl Store {
         View::new(self.tree.snapshot(), self.published)
     }
 
-    /// The faults of the newest view and of the tree's books; none if all is well. It takes as long as
-    /// the data is large.
+    /// The faults of the newest view and of the tree's books; none if all is well. It takes as long
+    /// as the data is large.
     #[must_use]
     pub fn check(&self) -> Vec<Fault> {
         match self.tree.check() {
