@@ -1,6 +1,7 @@
 //! Tests of the log as a whole, on the disk in memory unless they say otherwise. Each ends with the full check.
 
 mod append;
+mod crash;
 
 use std::future::Future;
 
