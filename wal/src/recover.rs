@@ -466,17 +466,14 @@ pub(crate) struct Repaired {
 /// their way to the disk, and they may arrive yet. What it might still write to is left as it is if
 /// it belongs to the log, and removed if not, where a late write does no harm.
 ///
-/// 1. Names. A file that was renamed and not synced is seen under its new name, but a power cut
-///    may still bring the old one back.
-/// 2. Contents. After a crash of the process alone, a write that had reached the device's cache is
+/// 1. Contents. After a crash of the process alone, a write that had reached the device's cache is
 ///    read like any other, and a power cut may still take it away. All before the furthest claim is
 ///    durable; the segments from there on are synced.
-/// 3. The segments behind the end of the chain, the newest first, and unused files. Only then may a
-///    segment be made: two that follow the same one must never exist.
+/// 2. The segments behind the end of the chain, durably, and unused files. Only then may a segment
+///    be made, because two that follow the same one must never exist. To make it syncs the
+///    directory, and with it every name that was seen here and not yet durable.
 pub(crate) async fn repair<D: Disk>(disk: &D, scan: Scan) -> Result<Repaired, OpenError> {
     let id_next = id_after(scan.id_max)?;
-    let directory = |source| io_error(disk, "sync the directory", "", source);
-    disk.sync_directory().await.map_err(directory)?;
     let durable = scan.chain.iter().filter_map(|segment| segment.claim_run).max();
     let durable = durable.map_or(SegmentId(0), |claim| claim.durable.segment);
     for segment in scan.chain.iter().filter(|segment| segment.id() >= durable) {

@@ -141,6 +141,8 @@ struct State {
     /// How often a write is polled before it is done, at most, and what that is drawn from.
     latency: u32,
     random: Random,
+    /// In how many operations a write whose process is gone arrives once.
+    orphan_odds: u64,
 }
 
 /// A generator of its own (splitmix64), because a simulator wants nothing but its seed to matter.
@@ -182,6 +184,7 @@ impl MemoryDisk {
             capacity: u64::MAX,
             latency: 0,
             random: Random(0),
+            orphan_odds: 1,
         };
         MemoryDisk { state: Rc::new(RefCell::new(state)) }
     }
@@ -271,6 +274,7 @@ impl MemoryDisk {
             after.changes = state.changes.clone();
             after.inode_next = state.inode_next;
             after.piece_next = state.piece_next;
+            after.orphan_odds = if random.coin() { 4 } else { 64 };
             after.random = random;
         }
         disk
@@ -368,7 +372,7 @@ impl State {
         for content in self.files.values_mut() {
             let orphaned = |piece: &Piece| piece.progress == Progress::Orphaned;
             if let Some(nth) = content.pieces.iter().position(orphaned)
-                && self.random.below(4) == 0
+                && self.random.below(self.orphan_odds) == 0
             {
                 content.land(nth);
             }
