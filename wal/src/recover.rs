@@ -373,14 +373,13 @@ fn header_error(file: String, fault: HeaderFault) -> OpenError {
 /// What was judged, and everything needed to say it.
 pub(crate) struct Decision {
     pub(crate) row: &'static Row,
-    pub(crate) case: Case,
     claim: Option<Claim>,
 }
 
 /// Asks the table.
 pub(crate) fn decide(scan: &Scan) -> Decision {
     let (case, claim) = case(scan);
-    Decision { row: case.row(), case, claim }
+    Decision { row: case.row(), claim }
 }
 
 /// The error a verdict amounts to, or the warnings an operator should see.
@@ -395,15 +394,15 @@ pub(crate) fn report<D: Disk>(
         Verdict::Cut => warnings.push(format!(
             "{}: cut at offset {}: found {}: {}",
             end_path(disk, scan),
-            scan.end().offset,
-            found(scan, decision),
+            end_offset(scan),
+            found(scan),
             decision.row.why,
         )),
         Verdict::Damaged | Verdict::Contradiction | Verdict::Impossible => {
             let damage = Damage {
                 file: end_path(disk, scan),
-                offset: u64::from(scan.end().offset),
-                found: found(scan, decision),
+                offset: end_offset(scan),
+                found: found(scan),
                 expected: expected(decision),
             };
             return Err(damage.into());
@@ -415,24 +414,32 @@ pub(crate) fn report<D: Disk>(
     Ok(warnings)
 }
 
-/// The file in which the chain ends, or that should have begun it.
-fn end_path<D: Disk>(disk: &D, scan: &Scan) -> String {
-    let segment = scan.chain.last().or(scan.behind.first());
-    disk.path(&segment.map_or(String::new(), |segment| segment::segment_name(segment.id())))
+/// The segment in which the chain ends; or the next, when that holds writes but not its first: then
+/// the flaw is there.
+fn place_of(scan: &Scan) -> Option<&SegmentScan> {
+    let next = scan.behind.first();
+    let headless = next.filter(|next| next.link.is_none() && next.claim_behind.is_some());
+    headless.or(scan.chain.last()).or(next)
 }
 
-fn found(scan: &Scan, decision: &Decision) -> String {
-    let Some(tail) = scan.chain.last().or(scan.behind.first()) else {
+fn end_path<D: Disk>(disk: &D, scan: &Scan) -> String {
+    let name = place_of(scan).map(|segment| segment::segment_name(segment.id()));
+    disk.path(&name.unwrap_or_default())
+}
+
+fn end_offset(scan: &Scan) -> u64 {
+    place_of(scan).map_or(0, |segment| u64::from(segment.end()))
+}
+
+fn found(scan: &Scan) -> String {
+    let Some(tail) = place_of(scan) else {
         return "nothing".to_owned();
     };
     let mut found = format!("{} ({})", tail.place, tail.fault);
-    let next = scan.behind.first().filter(|_| !scan.chain.is_empty());
-    if let (Next::Astray, Some(segment), Some(link)) =
-        (decision.case.next, next, next.and_then(|segment| segment.link))
-    {
+    let astray = scan.behind.iter().filter(|_| !scan.chain.is_empty());
+    if let Some((id, link)) = astray.filter_map(|other| Some((other.id(), other.link?))).next() {
         found += &format!(
-            ", and segment {} which follows checksum {:08x} at {} instead of {:08x} at {}",
-            segment.id(),
+            ", and segment {id} which follows checksum {:08x} at {} instead of {:08x} at {}",
             link.previous,
             link.after,
             tail.crc(),

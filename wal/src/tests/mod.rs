@@ -2,6 +2,7 @@
 
 mod append;
 mod crash;
+mod damage;
 
 use std::future::Future;
 
@@ -9,6 +10,7 @@ use futures_lite::future::block_on;
 
 use crate::disk::Disk;
 use crate::disk::memory::MemoryDisk;
+use crate::format;
 use crate::{Completed, Entry, Log, Options, Recovered, Write, WriteError};
 
 pub(crate) const SEGMENT_BYTES: u32 = 16 << 10;
