@@ -486,7 +486,7 @@ pub(crate) async fn repair<D: Disk>(disk: &D, scan: Scan) -> Result<Repaired, Op
     for segment in scan.chain.iter().filter(|segment| segment.id() >= durable) {
         settle(disk, &segment::segment_name(segment.id())).await?;
     }
-    for segment in scan.behind.iter().rev() {
+    for segment in &scan.behind {
         let retired = segment::retire(disk, segment.id(), Keep::No).await;
         retired.map_err(|PrepareError { action, file, source }| OpenError::Io {
             action,
