@@ -114,6 +114,7 @@ impl Tree {
         self.published = self.pages.publish(self.root);
         // Only now is the version before without the writer's own snapshot.
         self.pages.reclaim();
+        self.debug_check();
         self.snapshot()
     }
 
@@ -135,6 +136,17 @@ impl Tree {
             bytes_in_use: (pages - pages_free) * PAGE_BYTES as u64,
             depth: self.depth,
             records: self.records,
+        }
+    }
+
+    /// In debug builds a small tree is checked in full; a large one would take too long.
+    fn debug_check(&self) {
+        const PAGES_MAX: u64 = 32;
+        if cfg!(debug_assertions)
+            && self.pages.freelist().end().0 <= PAGES_MAX
+            && let Err(damage) = self.check()
+        {
+            panic!("invariant: the tree is sound: {damage}");
         }
     }
 
