@@ -9,7 +9,7 @@
 use super::cell::{BranchCell, CellKey, LeafCell, RunRef};
 use super::page::{BRANCH_KEY_BYTES_MAX, Kind, Node, SLOT_BYTES, Trend, USABLE_BYTES};
 use super::read::{Path, Step};
-use super::tree::{Tree, split_last};
+use super::writer::{Tree, split_last};
 use crate::ids::PageId;
 
 /// A separator on its way from a split page to the branch above.

@@ -86,12 +86,11 @@ fn assert_reads(read: &impl Read, model: &Model, keys: Keys, rng: &mut Rng) {
 /// A walk to and fro from the first record at or after `from`.
 fn assert_walk(cursor: &mut impl Cursor, model: &Model, from: &[u8], rng: &mut Rng) {
     cursor.seek(from);
-    let mut at = from.to_vec();
     for _ in 0..rng.usize(0..40) {
         if !cursor.valid() {
             return;
         }
-        at = cursor.key().to_vec();
+        let at = cursor.key().to_vec();
         assert!(model.contains_key(&at));
         let next = if rng.u32(0..3) > 0 {
             cursor.next();
@@ -102,7 +101,6 @@ fn assert_walk(cursor: &mut impl Cursor, model: &Model, from: &[u8], rng: &mut R
         };
         assert_eq!(cursor.valid().then(|| cursor.key()), next.map(|(key, _)| &key[..]));
     }
-    drop(at);
 }
 
 fn change(tree: &mut Tree, model: &mut Model, keys: Keys, removal: u32, rng: &mut Rng) {
