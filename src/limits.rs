@@ -27,6 +27,30 @@ pub const PROPOSALS_PER_SHARD_MAX: usize = 65_536;
 /// Log writes under way at once.
 pub const LOG_WRITES_IN_FLIGHT: usize = 8;
 
+/// What a record in the log costs beside its data: its frame, raft's head, padding to a block, a hard state.
+pub const RECORD_OVERHEAD_BYTES: usize = 16 * 1024;
+/// Requests or bytes that make a batch worth another write while one is under way; below, waiting gathers more.
+pub const BATCH_REQUESTS_WORTH_A_WRITE: usize = 128;
+/// See [`BATCH_REQUESTS_WORTH_A_WRITE`].
+pub const BATCH_BYTES_WORTH_A_WRITE: usize = 64 * 1024;
+/// Committed data that one turn applies.
+pub const APPLY_BYTES_PER_TURN: usize = 4 * MIB;
+/// Log read at once while it is replayed.
+pub const REPLAY_BYTES: usize = 4 * MIB;
+/// Applied entries kept in memory for members that lag a little.
+pub const WINDOW_ENTRIES_MAX: usize = 1024;
+/// Bytes of applied entries kept in memory.
+pub const WINDOW_BYTES_MAX: usize = 16 * MIB;
+/// Revisions that one background slice of a compaction looks at.
+pub const COMPACT_REVISIONS_PER_SLICE: usize = 512;
+
+/// Room made at first for a range's answer.
+pub const RANGE_FIRST_BYTES: usize = 512;
+/// How much of a range one slice encodes before the shard turns to other work; also a piece of a streamed range.
+pub const RANGE_SLICE_BYTES: usize = 256 * 1024;
+/// The largest answer to a range: what etcd's clients accept by default (the largest signed 32-bit number).
+pub const RESPONSE_BYTES_MAX: usize = i32::MAX as usize - MIB;
+
 /// Size of a log segment.
 pub const SEGMENT_BYTES: usize = 64 * MIB;
 
@@ -35,5 +59,9 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 /// How long an ordered shutdown waits for requests in flight.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
+const _: () = assert!(BATCH_BYTES_WORTH_A_WRITE <= BATCH_BYTES);
+const _: () = assert!(BATCH_REQUESTS_WORTH_A_WRITE <= BATCH_REQUESTS_MAX);
+const _: () = assert!(WINDOW_BYTES_MAX > REQUEST_BYTES_MAX);
 const _: () = assert!(REQUEST_BYTES_DEFAULT <= REQUEST_BYTES_MAX);
-const _: () = assert!(REQUEST_BYTES_MAX + REQUEST_OVERHEAD_BYTES + BATCH_BYTES <= SEGMENT_BYTES / 2);
+const _: () =
+    assert!(REQUEST_BYTES_MAX + REQUEST_OVERHEAD_BYTES + BATCH_BYTES <= SEGMENT_BYTES / 2);

@@ -1,1 +1,290 @@
-//! Metric names.
+//! Every metric: its name, as etcd's dashboards know it, and its counter.
+//!
+//! Counters are atomics that one shard writes and any shard reads when `/metrics` is asked for; their order among each
+//! other does not matter, so all accesses are relaxed. Only what exists is exposed: a name appears with its feature.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::api::node::{Identity, Published};
+use crate::api::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
+
+/// Upper bounds of the disk histograms' buckets: etcd's, 1 ms doubling, with finer ones before for fast disks.
+const DISK_BUCKETS: [Duration; 17] = {
+    let mut buckets = [Duration::from_micros(125); 17];
+    let mut at = 1;
+    while at < buckets.len() {
+        buckets[at] = Duration::from_micros(125 << at);
+        at += 1;
+    }
+    buckets
+};
+
+/// A histogram of durations.
+#[derive(Debug)]
+struct Histogram {
+    buckets: [AtomicU64; DISK_BUCKETS.len()],
+    count: AtomicU64,
+    nanoseconds: AtomicU64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self {
+            buckets: [const { AtomicU64::new(0) }; DISK_BUCKETS.len()],
+            count: AtomicU64::new(0),
+            nanoseconds: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Histogram {
+    fn observe(&self, duration: Duration) {
+        let bucket = DISK_BUCKETS.partition_point(|bound| *bound < duration);
+        if let Some(bucket) = self.buckets.get(bucket) {
+            bucket.fetch_add(1, Relaxed);
+        }
+        self.count.fetch_add(1, Relaxed);
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.nanoseconds.fetch_add(nanoseconds, Relaxed);
+    }
+}
+
+/// The member's counters.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    wal_fsync: Histogram,
+    wal_bytes: AtomicU64,
+    requests_applied: AtomicU64,
+    proposals_pending: AtomicU64,
+    proposals_failed: AtomicU64,
+    leader_changes: AtomicU64,
+    connections: AtomicU64,
+    calls: AtomicU64,
+    bytes_received: AtomicU64,
+    bytes_sent: AtomicU64,
+}
+
+impl Metrics {
+    /// One write of the log became durable.
+    pub fn wal_write(&self, duration: Duration, bytes: u64) {
+        self.wal_fsync.observe(duration);
+        self.wal_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// So many requests were applied.
+    pub fn applied(&self, requests: usize) {
+        self.requests_applied.fetch_add(requests as u64, Relaxed);
+    }
+
+    /// So many proposals wait now.
+    pub fn pending(&self, proposals: usize) {
+        self.proposals_pending.store(proposals as u64, Relaxed);
+    }
+
+    /// So many requests were refused or lost.
+    pub fn failed(&self, requests: usize) {
+        self.proposals_failed.fetch_add(requests as u64, Relaxed);
+    }
+
+    /// The leader is another than before.
+    pub fn leader_changed(&self) {
+        self.leader_changes.fetch_add(1, Relaxed);
+    }
+
+    /// What a shard's connections have done since it last said so.
+    pub fn network(&self, change: &NetworkChange) {
+        self.connections.fetch_add(change.connections.cast_unsigned(), Relaxed);
+        self.calls.fetch_add(change.calls, Relaxed);
+        self.bytes_received.fetch_add(change.bytes_received, Relaxed);
+        self.bytes_sent.fetch_add(change.bytes_sent, Relaxed);
+    }
+
+    /// The page of `/metrics`, in Prometheus's text format 0.0.4.
+    pub fn text(&self, identity: &Identity, published: &Published) -> String {
+        let mut page = Page(String::with_capacity(8 * 1024));
+        let leads = published.leader == Some(identity.member);
+        page.gauge(
+            "etcd_server_has_leader",
+            "Whether a leader is known.",
+            u64::from(published.leader.is_some()),
+        );
+        page.gauge("etcd_server_is_leader", "Whether this member leads.", u64::from(leads));
+        page.gauge("etcd_server_is_learner", "Whether this member is a learner.", 0);
+        page.counter(
+            "etcd_server_leader_changes_seen_total",
+            "Leader changes seen.",
+            self.leader_changes.load(Relaxed),
+        );
+        page.gauge(
+            "etcd_server_proposals_committed_total",
+            "Index of the newest committed entry.",
+            published.committed.0,
+        );
+        page.gauge(
+            "etcd_server_proposals_applied_total",
+            "Index of the newest applied entry.",
+            published.view.applied().0,
+        );
+        page.gauge(
+            "etcd_server_proposals_pending",
+            "Entries proposed and not yet applied.",
+            self.proposals_pending.load(Relaxed),
+        );
+        page.counter(
+            "etcd_server_proposals_failed_total",
+            "Requests refused or lost.",
+            self.proposals_failed.load(Relaxed),
+        );
+        page.counter(
+            "urd_server_requests_applied_total",
+            "Requests applied; many share one entry.",
+            self.requests_applied.load(Relaxed),
+        );
+        page.labelled(
+            "etcd_server_version",
+            "The etcd whose API this is.",
+            &format!("server_version=\"{ETCD_VERSION}\""),
+        );
+        page.labelled(
+            "etcd_cluster_version",
+            "The version that all members speak.",
+            &format!("cluster_version=\"{ETCD_CLUSTER_VERSION}\""),
+        );
+        page.labelled(
+            "etcd_server_id",
+            "This member's id.",
+            &format!("server_id=\"{}\"", identity.member),
+        );
+        page.histogram(
+            "etcd_disk_wal_fsync_duration_seconds",
+            "Durable writes of the log.",
+            &self.wal_fsync,
+        );
+        page.counter(
+            "etcd_disk_wal_write_bytes_total",
+            "Bytes written to the log.",
+            self.wal_bytes.load(Relaxed),
+        );
+        let sizes = &published.sizes;
+        page.gauge(
+            "etcd_mvcc_db_total_size_in_bytes",
+            "Bytes that the tree occupies.",
+            sizes.bytes,
+        );
+        page.gauge(
+            "etcd_mvcc_db_total_size_in_use_in_bytes",
+            "Bytes of the tree in use.",
+            sizes.bytes_in_use,
+        );
+        page.gauge(
+            "etcd_debugging_mvcc_current_revision",
+            "The newest revision.",
+            published.view.revision().0.cast_unsigned(),
+        );
+        page.gauge(
+            "etcd_debugging_mvcc_compact_revision",
+            "The newest compacted revision.",
+            published.view.compacted().0.cast_unsigned(),
+        );
+        page.gauge(
+            "urd_network_client_connections",
+            "Open client connections.",
+            self.connections.load(Relaxed),
+        );
+        page.counter(
+            "urd_network_client_calls_total",
+            "gRPC calls started.",
+            self.calls.load(Relaxed),
+        );
+        page.counter(
+            "etcd_network_client_grpc_received_bytes_total",
+            "Bytes from clients.",
+            self.bytes_received.load(Relaxed),
+        );
+        page.counter(
+            "etcd_network_client_grpc_sent_bytes_total",
+            "Bytes to clients.",
+            self.bytes_sent.load(Relaxed),
+        );
+        page.0
+    }
+}
+
+/// See [`Metrics::network`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NetworkChange {
+    /// Connections opened less those closed.
+    pub connections: i64,
+    /// Calls started.
+    pub calls: u64,
+    /// Bytes read.
+    pub bytes_received: u64,
+    /// Bytes written.
+    pub bytes_sent: u64,
+}
+
+/// The text under construction. Writing to a `String` cannot fail, so those results are dropped here and only here.
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        self.0.write_fmt(line).expect("invariant: a String takes any text");
+        self.0.push('\n');
+    }
+
+    fn head(&mut self, name: &str, help: &str, kind: &str) {
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, help, "gauge");
+        self.line(format_args!("{name} {value}"));
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, help, "counter");
+        self.line(format_args!("{name} {value}"));
+    }
+
+    fn labelled(&mut self, name: &str, help: &str, label: &str) {
+        self.head(name, help, "gauge");
+        self.line(format_args!("{name}{{{label}}} 1"));
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        self.head(name, help, "histogram");
+        let mut below = 0;
+        for (bound, bucket) in DISK_BUCKETS.iter().zip(&histogram.buckets) {
+            below += bucket.load(Relaxed);
+            self.line(format_args!("{name}_bucket{{le=\"{}\"}} {below}", bound.as_secs_f64()));
+        }
+        let count = histogram.count.load(Relaxed);
+        self.line(format_args!("{name}_bucket{{le=\"+Inf\"}} {count}"));
+        let sum = Duration::from_nanos(histogram.nanoseconds.load(Relaxed)).as_secs_f64();
+        self.line(format_args!("{name}_sum {sum}"));
+        self.line(format_args!("{name}_count {count}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_counts_each_duration_in_its_bucket() {
+        let histogram = Histogram::default();
+        histogram.observe(Duration::from_micros(100));
+        histogram.observe(Duration::from_micros(125));
+        histogram.observe(Duration::from_micros(126));
+        histogram.observe(Duration::from_secs(3600));
+        let mut page = Page(String::new());
+        page.histogram("h", "Help.", &histogram);
+        assert!(page.0.contains("h_bucket{le=\"0.000125\"} 2\n"), "{}", page.0);
+        assert!(page.0.contains("h_bucket{le=\"0.00025\"} 3\n"), "{}", page.0);
+        assert!(page.0.contains("h_bucket{le=\"+Inf\"} 4\n"), "{}", page.0);
+        assert!(page.0.contains("h_count 4\n"), "{}", page.0);
+    }
+}

@@ -1,1 +1,20 @@
-//! To come.
+//! From the wire to a command and back: decoding, validation, and answers with etcd's header. No state of its own.
+//!
+//! [`call`] is the interface to the wire codecs in `net`, [`node`] the one to the member behind. Between them stand the
+//! gRPC services ([`v3`]), the plain HTTP endpoints ([`http`]) and the table of error texts ([`status`]).
+
+pub mod call;
+pub mod http;
+pub mod method;
+pub mod node;
+pub mod status;
+pub mod v3;
+
+pub use call::{Call, Cancelled, Code, Encoded, Reply, ReplyStream, Service, Status};
+pub use method::Method;
+
+/// The etcd whose API this is. Clients choose features by it.
+pub const ETCD_VERSION: &str = "3.7.1";
+
+/// The cluster version and storage version that go with [`ETCD_VERSION`].
+pub const ETCD_CLUSTER_VERSION: &str = "3.7.0";

@@ -1,1 +1,371 @@
-//! To come.
+//! Starts and ends a member: executors on cores, the mesh between them, ordered shutdown.
+//!
+//! The only module that starts executors. One of them, the log shard's, drives raft, log and store ([`log_shard`]) and
+//! accepts connections, which it places ([`placement`]); every one of them, the log shard's too, serves connections
+//! ([`frontend`], [`shard`]).
+//!
+//! # Start
+//!
+//! What can fail for outside reasons fails first, on the caller's thread: lock, identity, listeners. Then the executors
+//! start; the log shard opens and replays the log, and once this member leads, connections are accepted.
+//!
+//! # End
+//!
+//! 1. A signal sets a flag, which the log shard sees within a tick.
+//! 2. It stops accepting and tells every shard to drain: no new calls, those in flight are answered.
+//! 3. Each shard reports when its connections are closed, or its time for that is over.
+//! 4. When all have, and nothing is queued or being written, the log is closed and the process ends with 0.
+
+mod cpus;
+pub mod data_dir;
+mod frontend;
+mod log_shard;
+mod mesh;
+mod placement;
+mod shard;
+mod signal;
+mod start;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use glommio::{LocalExecutorBuilder, Placement as CorePlacement};
+use urd_wal::disk::uring::UringDisk;
+
+use self::data_dir::{DataDir, StoredIdentity};
+use self::frontend::Frontend;
+use self::log_shard::{Inbox, LogShard, Port};
+use self::mesh::{Link, Outbox, ToShard};
+use self::placement::Placement;
+use self::shard::{Shard, Shared, Uplink};
+pub use self::start::RunError;
+use crate::api::node::{Identity, Limits, Published};
+use crate::config::{Config, ListenUrl};
+use crate::ids::{ClusterId, Index, MemberId, Term};
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::net;
+use crate::raft::{self, Driver};
+use crate::store::Store;
+
+/// Runs a member until it is told to stop by SIGTERM or SIGINT.
+pub fn run(config: &Config) -> Result<(), RunError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        // A second signal ends a shutdown that hangs.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(RunError::Signals)?;
+    }
+    let data_dir = DataDir::open(&config.data_dir)?;
+    let log_dir = config.log_dir();
+    data_dir::make_private(&log_dir)?;
+    let computed = config.identity();
+    let fresh = StoredIdentity::new(computed.cluster.0, computed.member.0, vec![computed.member.0]);
+    let stored = data_dir.identity(fresh, &log_dir)?;
+    let clients = listen(&config.listen_client_urls, "clients")?;
+    let metrics = listen(&config.listen_metrics_urls, "metrics")?;
+    // Nothing is served there before there are other members; holding the port finds a clash now.
+    let _peers = listen(&config.listen_peer_urls, "peers")?;
+
+    let member =
+        Member { config, stored, listeners: clients.into_iter().chain(metrics).collect(), stop };
+    member.run()
+}
+
+fn listen(urls: &[ListenUrl], purpose: &'static str) -> Result<Vec<net::Bound>, RunError> {
+    urls.iter()
+        .map(|url| {
+            let address: SocketAddr = url.address();
+            net::Bound::bind(address).map_err(|source| RunError::Listen {
+                address,
+                purpose,
+                source,
+            })
+        })
+        .collect()
+}
+
+/// What a member is started with.
+struct Member<'a> {
+    config: &'a Config,
+    stored: StoredIdentity,
+    listeners: Vec<net::Bound>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Member<'_> {
+    fn run(self) -> Result<(), RunError> {
+        let cpus = self.cpus()?;
+        let shared = Arc::new(self.shared());
+        let open: Vec<Arc<AtomicUsize>> = cpus.iter().map(|_| Arc::default()).collect();
+        let options = self.net_options();
+        let mut log_ends = Vec::new();
+        let mut threads = Vec::new();
+        for (id, (cpu, open)) in cpus.iter().zip(&open).enumerate().skip(1) {
+            let Link { log_end, shard_end } = mesh::link();
+            log_ends.push(log_end);
+            let (shared, open, options) = (Arc::clone(&shared), Arc::clone(open), options.clone());
+            let (to_log, at_shard) = shard_end;
+            threads.push(spawn(&format!("urd-shard-{id}"), *cpu, move || async move {
+                let uplink = Uplink::Mesh(Outbox::connect(to_log).await);
+                let frontend = Frontend::start(Shard::new(id, shared, uplink), options, open);
+                let receiver = at_shard.connect().await;
+                while let Some(message) = receiver.recv().await {
+                    frontend.receive(message);
+                }
+            })?);
+        }
+
+        let (tell, told) = mpsc::channel();
+        let log_cpu =
+            *cpus.first().ok_or_else(|| RunError::Cpus("no processor to run on".into()))?;
+        let log = LogExecutor {
+            directory: self.config.log_dir(),
+            raft: self.raft_options(),
+            tick: self.config.heartbeat_interval,
+            shared,
+            options,
+            listeners: self.listeners,
+            open,
+            stop: self.stop,
+            tell: tell.clone(),
+        };
+        let log_thread = spawn("urd-log", log_cpu, move || async move {
+            let ended = log.run(log_ends).await;
+            // Nobody listens once the start was given up; then there is nothing left to say.
+            tell.send(Said::Ended(ended)).ok();
+        })?;
+
+        loop {
+            match told.recv() {
+                Ok(Said::Ready) => tracing::info!(
+                    member = %MemberId(self.stored.member_id),
+                    clients = ?self.config.advertise_client_urls.iter().map(|url| url.as_str()).collect::<Vec<_>>(),
+                    "ready to serve client requests"
+                ),
+                Ok(Said::Ended(ended)) => {
+                    ended?;
+                    break;
+                }
+                Err(mpsc::RecvError) => {
+                    return Err(RunError::Executor { what: "the log shard's thread ended".into() });
+                }
+            }
+        }
+        // The log shard's end closed the mesh, so the others end as well.
+        for thread in std::iter::once(log_thread).chain(threads) {
+            thread.join().map_err(|error| RunError::Executor { what: error.to_string() })?;
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn cpus(&self) -> Result<Vec<usize>, RunError> {
+        let allowed = cpus::allowed()
+            .map_err(|error| RunError::Cpus(format!("find out the processors: {error}")))?;
+        let chosen = match &self.config.cpus {
+            None => allowed,
+            Some(chosen) => {
+                if let Some(other) = chosen.iter().find(|cpu| !allowed.contains(cpu)) {
+                    return Err(RunError::Cpus(format!(
+                        "--cpus names processor {other}, but this process may use only {allowed:?}"
+                    )));
+                }
+                chosen.clone()
+            }
+        };
+        let addresses: Vec<SocketAddr> =
+            self.config.listen_client_urls.iter().map(ListenUrl::address).collect();
+        Ok(cpus::assign(self.config.shards, &chosen, &(&self.config.name, addresses)))
+    }
+
+    fn shared(&self) -> Shared {
+        let config = self.config;
+        let texts =
+            |urls: &[crate::config::Url]| urls.iter().map(|url| url.as_str().to_owned()).collect();
+        Shared {
+            identity: Identity {
+                cluster: ClusterId(self.stored.cluster_id),
+                member: MemberId(self.stored.member_id),
+                name: config.name.clone(),
+                peer_urls: texts(&config.initial_advertise_peer_urls),
+                client_urls: texts(&config.advertise_client_urls),
+            },
+            limits: Limits {
+                request_bytes: config.max_request_bytes,
+                txn_ops: config.max_txn_ops,
+                quota_bytes: 0,
+            },
+            published: ArcSwap::from_pointee(Published {
+                view: Store::new().view(),
+                term: Term(0),
+                leader: None,
+                committed: Index(0),
+                sizes: Store::new().statistics(),
+            }),
+            metrics: Metrics::default(),
+        }
+    }
+
+    fn raft_options(&self) -> raft::Options {
+        let config = self.config;
+        let ticks =
+            config.election_timeout.as_millis() / config.heartbeat_interval.as_millis().max(1);
+        raft::Options {
+            member: MemberId(self.stored.member_id),
+            voters: self.stored.voters.iter().copied().map(MemberId).collect(),
+            election_ticks: usize::try_from(ticks).unwrap_or(usize::MAX).max(2),
+            start: start_number(),
+        }
+    }
+
+    fn net_options(&self) -> net::Options {
+        let config = self.config;
+        net::Options {
+            message_bytes: config.max_request_bytes + limits::REQUEST_OVERHEAD_BYTES,
+            streams: config.max_concurrent_streams,
+            ping_min_interval: config.grpc_keepalive.min_time,
+            ping_interval: config.grpc_keepalive.interval,
+            ping_timeout: config.grpc_keepalive.timeout,
+            ..net::Options::default()
+        }
+    }
+}
+
+/// A number that no earlier start of this member had: read contexts are built on it.
+fn start_number() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let nanoseconds = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
+    // A clock set back could repeat itself; together with a process id that is out of reach.
+    nanoseconds ^ (u64::from(std::process::id()) << 40)
+}
+
+/// What the log shard's thread says.
+enum Said {
+    Ready,
+    Ended(Result<(), RunError>),
+}
+
+/// Everything that the log shard's executor takes along.
+struct LogExecutor {
+    directory: std::path::PathBuf,
+    raft: raft::Options,
+    tick: Duration,
+    shared: Arc<Shared>,
+    options: net::Options,
+    listeners: Vec<net::Bound>,
+    open: Vec<Arc<AtomicUsize>>,
+    stop: Arc<AtomicBool>,
+    tell: mpsc::Sender<Said>,
+}
+
+type LogEnd = (
+    glommio::channels::shared_channel::SharedSender<ToShard>,
+    glommio::channels::shared_channel::SharedReceiver<mesh::ToLog>,
+);
+
+impl LogExecutor {
+    async fn run(self, log_ends: Vec<LogEnd>) -> Result<(), RunError> {
+        let inbox = Rc::new(Inbox::default());
+        let local = Shard::new(0, Arc::clone(&self.shared), Uplink::Local(Rc::clone(&inbox)));
+        let own_open = self.open.first().map(Arc::clone).unwrap_or_default();
+        let mut ports =
+            vec![Rc::new(Port::Local(Frontend::start(local, self.options.clone(), own_open)))];
+        for (to_shard, at_log) in log_ends {
+            ports.push(Rc::new(Port::Mesh(Outbox::connect(to_shard).await)));
+            let (receiver, inbox) = (at_log.connect().await, Rc::clone(&inbox));
+            glommio::spawn_local(async move {
+                while let Some(message) = receiver.recv().await {
+                    inbox.push(message);
+                }
+            })
+            .detach();
+        }
+
+        let driver = self.open_driver().await?;
+        let log_shard = LogShard::new(driver, Arc::clone(&self.shared), ports.clone(), inbox);
+        let accepting = Rc::new(RefCell::new(Vec::new()));
+        let placement = Rc::new(Placement::new(self.open));
+        let on_ready = {
+            let (accepting, ports) = (Rc::clone(&accepting), ports.clone());
+            let (listeners, tell) = (self.listeners, self.tell);
+            move || {
+                for bound in listeners {
+                    let task = accept(bound.listen(), ports.clone(), Rc::clone(&placement));
+                    accepting.borrow_mut().push(glommio::spawn_local(task));
+                }
+                // Nobody listens once the start was given up.
+                tell.send(Said::Ready).ok();
+            }
+        };
+        let on_stop = move || {
+            tracing::info!("stopping: no new connections, answering calls in flight");
+            // Dropping a task cancels it, and with it its listener.
+            accepting.borrow_mut().clear();
+            for port in &ports {
+                port.post(ToShard::Drain);
+            }
+        };
+        log_shard::run(log_shard, self.tick, self.stop, on_ready, on_stop).await?;
+        Ok(())
+    }
+
+    async fn open_driver(
+        &self,
+    ) -> Result<Driver<UringDisk, Vec<log_shard::Part>, log_shard::Reader>, RunError> {
+        let failed =
+            |source| RunError::OpenLog { directory: self.directory.display().to_string(), source };
+        let disk =
+            UringDisk::open(&self.directory).await.map_err(|source| failed(source.into()))?;
+        let options =
+            urd_wal::Options { segment_bytes: limits::SEGMENT_BYTES as u64, ..Default::default() };
+        let (log, recovered) = urd_wal::Log::open(disk, options).await.map_err(failed)?;
+        for warning in &recovered.warnings {
+            tracing::warn!("{warning}");
+        }
+        tracing::info!(first = log.first_index(), last = log.last_index(), "opened the log");
+        Driver::open(&self.raft, log, &recovered, Store::new()).map_err(RunError::Replay)
+    }
+}
+
+/// Accepts connections and hands each to the shard that serves it best.
+async fn accept(listener: net::Listener, ports: Vec<Rc<Port>>, placement: Rc<Placement>) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => {
+                let shard = placement.place();
+                ports
+                    .get(shard)
+                    .expect("invariant: every shard has a port")
+                    .post(ToShard::Connection(accepted));
+            }
+            Err(error) => {
+                // Out of file descriptors, mostly: connections that close will free some.
+                tracing::warn!(%error, "cannot accept a connection");
+                glommio::timer::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn spawn<F, T>(
+    name: &str,
+    cpu: usize,
+    body: F,
+) -> Result<glommio::ExecutorJoinHandle<T::Output>, RunError>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: std::future::Future<Output = ()> + 'static,
+{
+    LocalExecutorBuilder::new(CorePlacement::Fixed(cpu))
+        .name(name)
+        .spawn(body)
+        .map_err(|error| RunError::Executor { what: error.to_string() })
+}

@@ -1,0 +1,67 @@
+//! The gRPC methods of etcd 3.7, by path.
+//!
+//! A method that is known but not served yet is answered like an unknown one, with `UNIMPLEMENTED` and its name.
+
+/// A method that Urd serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// `etcdserverpb.KV/Range`
+    Range,
+    /// `etcdserverpb.KV/RangeStream`
+    RangeStream,
+    /// `etcdserverpb.KV/Put`
+    Put,
+    /// `etcdserverpb.KV/DeleteRange`
+    DeleteRange,
+    /// `etcdserverpb.KV/Txn`
+    Txn,
+    /// `etcdserverpb.KV/Compact`
+    Compact,
+    /// `etcdserverpb.Cluster/MemberList`
+    MemberList,
+    /// `etcdserverpb.Maintenance/Alarm`
+    Alarm,
+    /// `etcdserverpb.Maintenance/Status`
+    Status,
+    /// `etcdserverpb.Maintenance/Hash`
+    Hash,
+    /// `etcdserverpb.Maintenance/HashKV`
+    HashKv,
+    /// `grpc.health.v1.Health/Check`
+    HealthCheck,
+    /// `grpc.health.v1.Health/Watch`
+    HealthWatch,
+}
+
+impl Method {
+    /// The method of an HTTP/2 `:path`, such as `/etcdserverpb.KV/Put`.
+    pub fn parse(path: &str) -> Option<Self> {
+        Some(match path {
+            "/etcdserverpb.KV/Range" => Self::Range,
+            "/etcdserverpb.KV/RangeStream" => Self::RangeStream,
+            "/etcdserverpb.KV/Put" => Self::Put,
+            "/etcdserverpb.KV/DeleteRange" => Self::DeleteRange,
+            "/etcdserverpb.KV/Txn" => Self::Txn,
+            "/etcdserverpb.KV/Compact" => Self::Compact,
+            "/etcdserverpb.Cluster/MemberList" => Self::MemberList,
+            "/etcdserverpb.Maintenance/Alarm" => Self::Alarm,
+            "/etcdserverpb.Maintenance/Status" => Self::Status,
+            "/etcdserverpb.Maintenance/Hash" => Self::Hash,
+            "/etcdserverpb.Maintenance/HashKV" => Self::HashKv,
+            "/grpc.health.v1.Health/Check" => Self::HealthCheck,
+            "/grpc.health.v1.Health/Watch" => Self::HealthWatch,
+            _ => return None,
+        })
+    }
+
+    /// Whether some method of `service`, such as `etcdserverpb.KV`, is served.
+    pub fn is_service(service: &str) -> bool {
+        matches!(
+            service,
+            "etcdserverpb.KV"
+                | "etcdserverpb.Cluster"
+                | "etcdserverpb.Maintenance"
+                | "grpc.health.v1.Health"
+        )
+    }
+}

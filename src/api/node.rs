@@ -1,0 +1,107 @@
+//! What the services need of the member behind them. `server` implements it, once a shard.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use urd_proto::etcdserverpb::{RangeRequest, ResponseHeader, TxnRequest};
+
+use super::call::Reply;
+use crate::ids::{ClusterId, Index, MemberId, Revision, Term};
+use crate::store::View;
+use crate::store::command::Kind;
+use crate::tree::Statistics;
+
+/// What every member tells about itself, fixed while it runs.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This member.
+    pub member: MemberId,
+    /// `--name`.
+    pub name: String,
+    /// `--initial-advertise-peer-urls`.
+    pub peer_urls: Vec<String>,
+    /// `--advertise-client-urls`.
+    pub client_urls: Vec<String>,
+}
+
+/// The limits that the services check.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// `--max-request-bytes`.
+    pub request_bytes: usize,
+    /// `--max-txn-ops`.
+    pub txn_ops: usize,
+    /// `--quota-backend-bytes`, for `Status`.
+    pub quota_bytes: i64,
+}
+
+/// What the log shard publishes after every batch it applied. Readers on all shards take the newest.
+#[derive(Debug)]
+pub struct Published {
+    /// The state, frozen.
+    pub view: View,
+    /// Raft's term.
+    pub term: Term,
+    /// The leader, if one is known.
+    pub leader: Option<MemberId>,
+    /// Newest entry known committed.
+    pub committed: Index,
+    /// How large the tree is.
+    pub sizes: Statistics,
+}
+
+/// A linearizable read that waits for its index, and what to do then.
+pub enum Read {
+    /// Answer a range.
+    Range(RangeRequest, Box<dyn Reply>),
+    /// Answer a range in pieces.
+    RangeStream(RangeRequest, Box<dyn Reply>),
+    /// Answer a transaction that writes nothing.
+    Txn(TxnRequest, Box<dyn Reply>),
+    /// Answer the list of members.
+    MemberList(Box<dyn Reply>),
+    /// Tell a task that waits.
+    Wake(tokio::sync::oneshot::Sender<Result<(), crate::error::Unavailable>>),
+}
+
+/// The member, as one shard sees it.
+pub trait Node: Sized + 'static {
+    /// Fixed facts.
+    fn identity(&self) -> &Identity;
+    /// Fixed limits.
+    fn limits(&self) -> &Limits;
+    /// The newest state.
+    fn published(&self) -> Arc<Published>;
+    /// Proposes a validated request by its bytes. The outcome goes to [`super::v3::kv::answer`].
+    fn propose(&self, kind: Kind, message: &Bytes, reply: Box<dyn Reply>);
+    /// Lets `read` go on, by [`super::v3::resume`], once everything acknowledged before this call can be read.
+    fn read(&self, read: Read);
+    /// Runs work that may take longer than a turn.
+    fn spawn(&self, work: impl Future<Output = ()> + 'static);
+    /// Waits.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static;
+    /// The text of `/metrics`.
+    fn metrics(&self) -> String;
+}
+
+/// The header of every answer.
+pub fn header(identity: &Identity, published: &Published, revision: Revision) -> ResponseHeader {
+    ResponseHeader {
+        cluster_id: identity.cluster.0,
+        member_id: identity.member.0,
+        revision: revision.0,
+        raft_term: published.term.0,
+    }
+}
+
+/// Waits until a linearizable read may be made.
+pub async fn linearizable<N: Node>(node: &Rc<N>) -> Result<(), crate::error::Unavailable> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    node.read(Read::Wake(sender));
+    receiver.await.unwrap_or(Err(crate::error::Unavailable::Stopped))
+}

@@ -1,0 +1,116 @@
+//! `etcdserverpb.Maintenance`, as much of it as one member without a checkpoint file has.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use urd_proto::etcdserverpb::alarm_request::AlarmAction;
+use urd_proto::etcdserverpb::{
+    AlarmRequest, AlarmResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse,
+    StatusRequest, StatusResponse,
+};
+
+use super::decode;
+use crate::api::call::{Code, Encoded, Reply, Status};
+use crate::api::node::{Node, header};
+use crate::api::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
+use crate::store::{HashScan, TreeHash};
+
+/// Bytes hashed before other work of the shard gets its turn.
+const HASH_SLICE_BYTES: usize = 256 * 1024;
+
+/// `Status`.
+pub fn status<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
+    if let Err(status) = decode::<StatusRequest>(message) {
+        return reply.fail(status);
+    }
+    let published = node.published();
+    let leader = published.leader.map_or(0, |leader| leader.0);
+    reply.unary(Encoded::new(&StatusResponse {
+        header: Some(header(node.identity(), &published, published.view.revision())),
+        version: ETCD_VERSION.to_owned(),
+        db_size: signed(published.sizes.bytes),
+        leader,
+        raft_index: published.committed.0,
+        raft_term: published.term.0,
+        raft_applied_index: published.view.applied().0,
+        errors: if leader == 0 { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() },
+        db_size_in_use: signed(published.sizes.bytes_in_use),
+        is_learner: false,
+        storage_version: ETCD_CLUSTER_VERSION.to_owned(),
+        db_size_quota: node.limits().quota_bytes,
+        ..StatusResponse::default()
+    }));
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// `Alarm`. No alarm is ever raised yet, so the list is empty and there is nothing to disarm.
+pub fn alarm<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
+    let request = match decode::<AlarmRequest>(message) {
+        Ok(request) => request,
+        Err(status) => return reply.fail(status),
+    };
+    if request.action() == AlarmAction::Activate {
+        return reply.fail(Status::new(Code::Unimplemented, "alarms cannot be raised by hand"));
+    }
+    let published = node.published();
+    let header = header(node.identity(), &published, published.view.revision());
+    reply.unary(Encoded::new(&AlarmResponse { header: Some(header), alarms: Vec::new() }));
+}
+
+/// `Hash`: of the whole tree.
+pub fn hash<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
+    if let Err(status) = decode::<HashRequest>(message) {
+        return reply.fail(status);
+    }
+    let published = node.published();
+    let header = header(node.identity(), &published, published.view.revision());
+    let mut scan = TreeHash::new(published.view.clone());
+    in_slices(node, reply, move || {
+        let hash = scan.step(HASH_SLICE_BYTES)?;
+        Some(Encoded::new(&HashResponse { header: Some(header), hash }))
+    });
+}
+
+/// `HashKV`: of the keys' history up to a revision. Equal to etcd's for an equal history.
+pub fn hash_kv<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
+    let request = match decode::<HashKvRequest>(message) {
+        Ok(request) => request,
+        Err(status) => return reply.fail(status),
+    };
+    let published = node.published();
+    let header = header(node.identity(), &published, published.view.revision());
+    match HashScan::new(published.view.clone(), request.revision) {
+        Ok(mut scan) => in_slices(node, reply, move || {
+            let hash = scan.step(HASH_SLICE_BYTES)?;
+            Some(Encoded::new(&HashKvResponse {
+                header: Some(header),
+                hash: hash.hash,
+                compact_revision: hash.compact_revision,
+                hash_revision: hash.revision,
+            }))
+        }),
+        Err(rejected) => reply.fail(rejected.into()),
+    }
+}
+
+/// Calls `step` until it has the answer, with other work between the calls.
+fn in_slices<N: Node>(
+    node: &Rc<N>,
+    reply: Box<dyn Reply>,
+    mut step: impl FnMut() -> Option<Encoded> + 'static,
+) {
+    node.spawn(async move {
+        loop {
+            if reply.cancelled() {
+                return reply.fail(Status::new(Code::Cancelled, "context canceled"));
+            }
+            match step() {
+                Some(answer) => return reply.unary(answer),
+                None => futures_lite::future::yield_now().await,
+            }
+        }
+    });
+}

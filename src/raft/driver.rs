@@ -1,0 +1,462 @@
+//! The driver of the one raft group: owns raft's state, the log and the store, and turns them in step.
+//!
+//! Everything here is a plain `fn`: it changes state and says what must be done; [`Turn`] carries the writes to start
+//! and the answers to give. Who owns the driver (`server::log_shard`) awaits the disk and the mesh. The steps of a turn,
+//! and why they stand in this order, are in the module's page ([`super`]).
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message};
+use raft::{RawNode, StateRole};
+use thiserror::Error;
+use urd_wal::disk::Disk;
+use urd_wal::{Completed, Log, Recovered, Write, WriteNumber};
+
+use super::entry::{self, MalformedRecord};
+use super::pending::Pending;
+use super::read_index::Rounds;
+use super::window::Window;
+use crate::error::Unavailable;
+use crate::ids::{Index, MemberId, Term};
+use crate::limits;
+use crate::store::command::{Batch, DecodeError};
+use crate::store::{Outcome, Store, View};
+use crate::tree::Statistics;
+
+/// Who this member is and how raft is timed.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// This member.
+    pub member: MemberId,
+    /// The group's voters, this one among them.
+    pub voters: Vec<MemberId>,
+    /// Ticks without a leader before an election.
+    pub election_ticks: usize,
+    /// Differs at every start of this member, so that read contexts never repeat.
+    pub start: u64,
+}
+
+/// Why the member must stop. Nothing here can be retried.
+#[derive(Debug, Error)]
+pub enum Fatal {
+    /// A record of the log is not one of ours.
+    #[error(transparent)]
+    Record(#[from] MalformedRecord),
+    /// An entry's data is not a batch of ours.
+    #[error("entry {index}: {source}")]
+    Batch {
+        /// The entry.
+        index: u64,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// The log cannot be read back.
+    #[error("read the log: {0}")]
+    Read(#[from] urd_wal::ReadError),
+    /// The log refused a write that raft depends on.
+    #[error("append to the log: {0}")]
+    Append(#[from] urd_wal::AppendError),
+    /// The log does not fit what was applied or committed.
+    #[error("the log holds entries {first} to {last}, but {what} is {found}")]
+    Gap {
+        /// First entry in the log.
+        first: u64,
+        /// Last entry in the log.
+        last: u64,
+        /// What does not fit.
+        what: &'static str,
+        /// Its value.
+        found: u64,
+    },
+    /// raft-rs reported an error that our use of it rules out.
+    #[error("raft: {0}")]
+    Raft(#[from] raft::Error),
+}
+
+/// What a turn leaves to be done, in this order.
+#[derive(Debug)]
+pub struct Turn<D: Disk, P, R> {
+    /// Messages that may leave at once.
+    pub messages: Vec<Message>,
+    /// A durable write to start; its completion goes to [`Driver::written`].
+    pub write: Option<Write<D>>,
+    /// Proposals that were applied, each with its requests' outcomes.
+    pub outcomes: Vec<(P, Vec<Outcome>)>,
+    /// Proposals whose entries were replaced, or whose leader is no more.
+    pub lost: Vec<P>,
+    /// Reads that may go on: all they must see is applied.
+    pub readable: Vec<R>,
+    /// Reads whose round ended without an index.
+    pub unreadable: Vec<R>,
+}
+
+/// What a finished ready waits for.
+#[derive(Debug)]
+struct Flight {
+    /// The log write that makes it durable: its own, or the last one before it.
+    write: WriteNumber,
+    /// raft's number of the ready.
+    ready: u64,
+    /// Messages that may leave only then.
+    messages: Vec<Message>,
+}
+
+/// See the module's page.
+pub struct Driver<D: Disk, P, R> {
+    node: RawNode<Window>,
+    window: Window,
+    log: Log<D>,
+    store: Store,
+    pending: Pending<P>,
+    rounds: Rounds<R>,
+    /// Reads with their index, which is not applied yet.
+    awaiting_apply: VecDeque<(Index, R)>,
+    /// Readies not yet durable. Invariant: write and ready numbers never fall.
+    flights: VecDeque<Flight>,
+    last_write: WriteNumber,
+    /// The newest hard state, while the log has an older one.
+    unsaved: Option<HardState>,
+    was_leader: bool,
+    /// Whether the store has changed since it was published.
+    changed: bool,
+    /// Whether compacted revisions are left to remove.
+    sweeping: bool,
+}
+
+impl<D: Disk, P, R> Driver<D, P, R> {
+    /// Takes up where the log ends: replays what is known committed into `store`, and hands the rest to raft.
+    pub fn open(
+        options: &Options,
+        mut log: Log<D>,
+        recovered: &Recovered,
+        mut store: Store,
+    ) -> Result<Self, Fatal> {
+        let hard_state = match &recovered.hard_state {
+            Some(bytes) => entry::decode_hard_state(bytes)?,
+            None => HardState::default(),
+        };
+        let gap = |what, found| Fatal::Gap {
+            first: log.first_index(),
+            last: log.last_index(),
+            what,
+            found,
+        };
+        let applied = store.applied().0;
+        if log.last_index() > 0 && log.first_index() > applied + 1 {
+            return Err(gap("the last applied entry", applied));
+        }
+        if hard_state.commit > log.last_index().max(applied) {
+            return Err(gap("the commit index", hard_state.commit));
+        }
+        let mut conf_state = ConfState::default();
+        conf_state.voters = options.voters.iter().map(|member| member.0).collect();
+        let base = replay(&mut log, &mut store, hard_state.commit)?;
+        let window = Window::new(base, hard_state.clone(), conf_state);
+        let last = log.last_index();
+        for_each_entry(&mut log, base.0 + 1, last, |entry| {
+            window.append(std::slice::from_ref(&entry));
+            Ok(())
+        })?;
+
+        let config = raft::Config {
+            id: options.member.0,
+            election_tick: options.election_ticks,
+            heartbeat_tick: 1,
+            applied: base.0,
+            max_size_per_msg: limits::BATCH_BYTES as u64,
+            max_inflight_msgs: 256,
+            check_quorum: true,
+            pre_vote: true,
+            max_committed_size_per_ready: limits::APPLY_BYTES_PER_TURN as u64,
+            ..raft::Config::default()
+        };
+        let node = RawNode::new(&config, window.clone(), &super::logging::logger())?;
+        Ok(Self {
+            node,
+            window,
+            log,
+            store,
+            pending: Pending::default(),
+            rounds: Rounds::new(options.member, options.start),
+            awaiting_apply: VecDeque::new(),
+            flights: VecDeque::new(),
+            last_write: WriteNumber::default(),
+            unsaved: None,
+            was_leader: false,
+            changed: true,
+            sweeping: true,
+        })
+    }
+
+    /// Calls an election at once, where this member is the only voter and nobody can object.
+    pub fn campaign_if_alone(&mut self) -> Result<(), Fatal> {
+        if self.node.raft.prs().conf().voters().ids().iter().eq([self.node.raft.id]) {
+            self.node.campaign()?;
+        }
+        Ok(())
+    }
+
+    /// One tick of raft's clock.
+    pub fn tick(&mut self) {
+        self.node.tick();
+    }
+
+    /// Proposes one batch as one entry. `proposal` comes back with its outcome, or as lost.
+    pub fn propose(&mut self, batch: Bytes, proposal: P) -> Result<(), (Unavailable, P)> {
+        if self.node.raft.state != StateRole::Leader {
+            return Err((Unavailable::NoLeader, proposal));
+        }
+        if !self.log.has_room(batch.len() + limits::RECORD_OVERHEAD_BYTES) {
+            return Err((Unavailable::NoSpace, proposal));
+        }
+        match self.node.propose(Vec::new(), batch.into()) {
+            Ok(()) => {
+                let index = Index(self.node.raft.raft_log.last_index());
+                self.pending.push(index, Term(self.node.raft.term), proposal);
+                Ok(())
+            }
+            Err(_) => Err((Unavailable::NoLeader, proposal)),
+        }
+    }
+
+    /// Opens one round for all `readers`.
+    pub fn read_index(&mut self, readers: Vec<R>) -> Result<(), (Unavailable, Vec<R>)> {
+        // raft-rs drops a read index silently before the leader's first commit of its term.
+        if self.node.raft.leader_id == 0 || !self.ready_to_lead() {
+            return Err((Unavailable::NoLeader, readers));
+        }
+        let context = self.rounds.open(readers);
+        self.node.read_index(context.to_bytes());
+        Ok(())
+    }
+
+    /// Whether a leader here has committed an entry of its own term; true on a follower, which asks its leader.
+    fn ready_to_lead(&self) -> bool {
+        self.node.raft.state != StateRole::Leader || self.node.raft.commit_to_current_term()
+    }
+
+    /// A write has completed. Some readies may be durable now; the next turn sees what follows from it.
+    /// Returns the messages that waited for it.
+    pub fn written(&mut self, completed: Completed) -> Vec<Message> {
+        let durable = self.log.completed(completed);
+        let mut messages = Vec::new();
+        let mut ready = None;
+        while let Some(flight) = self.flights.pop_front_if(|flight| flight.write <= durable) {
+            ready = Some(flight.ready);
+            messages.extend(flight.messages);
+        }
+        if let Some(ready) = ready {
+            self.node.on_persist_ready(ready);
+        }
+        messages
+    }
+
+    /// One turn, or `None` if there is nothing to do. The numbers are those of the module's page.
+    pub fn turn(&mut self) -> Result<Option<Turn<D, P, R>>, Fatal> {
+        if !self.node.has_ready() {
+            return Ok(None);
+        }
+        let mut ready = self.node.ready();
+        // 1. Messages that depend on nothing unwritten.
+        let messages = ready.take_messages();
+        // 2. Entries become readable, and their write starts.
+        let entries = ready.take_entries();
+        self.window.append(&entries);
+        if let Some(state) = ready.hs() {
+            self.window.set_hard_state(state.clone());
+            self.unsaved = Some(state.clone());
+        }
+        let write = self.append(&entries, ready.must_sync())?;
+        // 3. Committed entries are applied while the disk works.
+        let mut outcomes = Vec::new();
+        let mut lost = Vec::new();
+        for entry in ready.take_committed_entries() {
+            let settled = self.pending.settle(Index(entry.index), Term(entry.term));
+            lost.extend(settled.lost);
+            self.changed = true;
+            self.sweeping = true;
+            let results = apply(&mut self.store, entry)?;
+            if let Some(proposal) = settled.applied {
+                outcomes.push((proposal, results));
+            }
+        }
+        for state in ready.take_read_states() {
+            self.awaiting_apply
+                .extend(self.rounds.confirmed(&state.request_ctx, Index(state.index)));
+        }
+        let unreadable = self.on_role(&mut lost);
+        // 4. raft goes on; durability follows.
+        let (number, persisted) = (ready.number(), ready.take_persisted_messages());
+        self.node.advance_append_async(ready);
+        self.node.advance_apply_to(self.store.applied().0);
+        // 5. What waits for durability; without a write under way, nothing does.
+        let mut messages = messages;
+        if self.flights.is_empty() && write.is_none() {
+            self.node.on_persist_ready(number);
+            messages.extend(persisted);
+        } else {
+            self.flights.push_back(Flight {
+                write: self.last_write,
+                ready: number,
+                messages: persisted,
+            });
+        }
+        let readable = self.readable();
+        self.window.shrink(
+            self.store.applied().0,
+            limits::WINDOW_ENTRIES_MAX,
+            limits::WINDOW_BYTES_MAX,
+        );
+        Ok(Some(Turn { messages, write, outcomes, lost, readable, unreadable }))
+    }
+
+    /// Appends `entries`, and the hard state if it changed; a changed commit index alone is not worth a write.
+    fn append(&mut self, entries: &[Entry], must_sync: bool) -> Result<Option<Write<D>>, Fatal> {
+        if entries.is_empty() && !must_sync {
+            return Ok(None);
+        }
+        let hard_state = self.unsaved.take().map(|state| entry::encode_hard_state(&state));
+        let heads: Vec<Vec<u8>> = entries.iter().map(entry::encode_head).collect();
+        let records: Vec<urd_wal::Entry<'_>> = entries
+            .iter()
+            .zip(&heads)
+            .map(|(entry, head)| urd_wal::Entry {
+                index: entry.index,
+                payload: [head, &entry.data],
+            })
+            .collect();
+        let write = self.log.append(hard_state.as_ref().map(|state| &state[..]), &records)?;
+        self.last_write = write.number();
+        Ok(Some(write))
+    }
+
+    /// A leader that is no more cannot say what becomes of its proposals, and its rounds will not be confirmed.
+    fn on_role(&mut self, lost: &mut Vec<P>) -> Vec<R> {
+        let leader = self.node.raft.state == StateRole::Leader;
+        let stepped_down = self.was_leader && !leader;
+        self.was_leader = leader;
+        if !stepped_down {
+            return Vec::new();
+        }
+        lost.extend(self.pending.fail_all());
+        self.rounds.fail_all()
+    }
+
+    fn readable(&mut self) -> Vec<R> {
+        let applied = self.store.applied();
+        let mut readable = Vec::new();
+        while let Some((_, reader)) =
+            self.awaiting_apply.pop_front_if(|(index, _)| *index <= applied)
+        {
+            readable.push(reader);
+        }
+        readable
+    }
+
+    /// Freezes what has changed, for readers; without a change, the view is the one before.
+    pub fn publish(&mut self) -> View {
+        if std::mem::take(&mut self.changed) { self.store.publish() } else { self.store.view() }
+    }
+
+    /// Sizes of the tree.
+    pub fn statistics(&self) -> Statistics {
+        self.store.statistics()
+    }
+
+    /// A bounded slice of a compaction under way. True when none is left.
+    pub fn compact_slice(&mut self) -> bool {
+        if self.sweeping {
+            self.changed = true;
+            self.sweeping = !self.store.compact_slice(limits::COMPACT_REVISIONS_PER_SLICE);
+        }
+        !self.sweeping
+    }
+
+    /// The log, for its background work.
+    pub fn log(&mut self) -> &mut Log<D> {
+        &mut self.log
+    }
+
+    /// Proposals without an outcome.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Writes that have not completed.
+    pub fn writes_in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Whether this member leads and has committed an entry of its term, so that it can serve.
+    pub fn leads(&self) -> bool {
+        self.node.raft.state == StateRole::Leader && self.ready_to_lead()
+    }
+
+    /// Raft's term.
+    pub fn term(&self) -> Term {
+        Term(self.node.raft.term)
+    }
+
+    /// The leader, if one is known.
+    pub fn leader(&self) -> Option<MemberId> {
+        (self.node.raft.leader_id != 0).then_some(MemberId(self.node.raft.leader_id))
+    }
+
+    /// Index of the newest entry known committed.
+    pub fn committed(&self) -> Index {
+        Index(self.node.raft.raft_log.committed)
+    }
+
+    /// Closes the log. All writes must have completed.
+    pub fn into_log(self) -> Log<D> {
+        self.log
+    }
+}
+
+/// Applies one committed entry.
+fn apply(store: &mut Store, entry: Entry) -> Result<Vec<Outcome>, Fatal> {
+    let (index, term) = (Index(entry.index), Term(entry.term));
+    // A group whose voters never change has no membership entries; members arrive with their own handling.
+    debug_assert_eq!(entry.entry_type, EntryType::EntryNormal);
+    let batch =
+        Batch::decode(entry.data).map_err(|source| Fatal::Batch { index: entry.index, source })?;
+    Ok(store.apply(index, term, &batch))
+}
+
+/// Applies the log up to `commit`. Returns index and term of the last entry that `store` has.
+fn replay<D: Disk>(log: &mut Log<D>, store: &mut Store, commit: u64) -> Result<(u64, u64), Fatal> {
+    let mut base = (store.applied().0, store.term().0);
+    for_each_entry(log, base.0 + 1, commit, |entry| {
+        base = (entry.index, entry.term);
+        apply(store, entry)?;
+        Ok(())
+    })?;
+    Ok(base)
+}
+
+/// Reads entries `low..=high` in bounded pieces.
+fn for_each_entry<D: Disk>(
+    log: &mut Log<D>,
+    low: u64,
+    high: u64,
+    mut each: impl FnMut(Entry) -> Result<(), Fatal>,
+) -> Result<(), Fatal> {
+    let mut next = low;
+    while next <= high {
+        let records = log.read(next, high, limits::REPLAY_BYTES)?;
+        if records.is_empty() {
+            return Err(Fatal::Gap {
+                first: log.first_index(),
+                last: log.last_index(),
+                what: "the next entry to read",
+                found: next,
+            });
+        }
+        for (index, payload) in records {
+            each(entry::decode(index, payload)?)?;
+            next = index + 1;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! The data directory: one server at a time, and who that server is.
+//!
+//! `LOCK` is held by an advisory lock (flock) while a server runs; the kernel lets go of it however the process ends.
+//! `identity.json` is written once, before the first log record: later starts take the ids from it, whatever the flags
+//! say, since the log was written under them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+const LOCK: &str = "LOCK";
+const IDENTITY: &str = "identity.json";
+const IDENTITY_NEW: &str = "identity.json.new";
+const IDENTITY_FORMAT: u32 = 1;
+
+/// Why a data directory cannot be used.
+#[derive(Debug, Error)]
+pub enum DataDirError {
+    /// Another process has it.
+    #[error(
+        "data directory {0} is in use by another server: stop that one, or choose another --data-dir"
+    )]
+    InUse(PathBuf),
+    /// The system refused.
+    #[error("{context} {path}: {source}")]
+    Io {
+        /// What was tried.
+        context: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The identity is not one that this version reads.
+    #[error(
+        "{path}: {what}; restore the file from a backup, or start with an empty data directory"
+    )]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A log without the identity it was written under.
+    #[error(
+        "{0} holds a log, but the data directory has no identity.json: restore it, or remove the log as well"
+    )]
+    LogWithoutIdentity(PathBuf),
+}
+
+/// Who a member is, as its data directory remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredIdentity {
+    format: u32,
+    /// The cluster's id.
+    pub cluster_id: u64,
+    /// This member's id.
+    pub member_id: u64,
+    /// The ids of the group's first voters.
+    pub voters: Vec<u64>,
+}
+
+impl StoredIdentity {
+    /// An identity of the present format.
+    pub fn new(cluster_id: u64, member_id: u64, voters: Vec<u64>) -> Self {
+        Self { format: IDENTITY_FORMAT, cluster_id, member_id, voters }
+    }
+}
+
+/// A data directory that this process holds.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    /// Held, not used: closing it lets go of the lock.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the directory if there is none, and locks it.
+    pub fn open(path: &Path) -> Result<Self, DataDirError> {
+        make_private(path)?;
+        let lock_path = path.join(LOCK);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(|source| io_error("open", &lock_path, source))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::InUse(path.to_owned())),
+            Err(errno) => Err(io_error("lock", &lock_path, errno.into())),
+        }
+    }
+
+    /// The identity on disk, or `fresh`, which is stored if this is the first start.
+    pub fn identity(
+        &self,
+        fresh: StoredIdentity,
+        log_dir: &Path,
+    ) -> Result<StoredIdentity, DataDirError> {
+        let path = self.path.join(IDENTITY);
+        match fs::read(&path) {
+            Ok(bytes) => parse(&path, &bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if holds_files(log_dir)? {
+                    return Err(DataDirError::LogWithoutIdentity(log_dir.to_owned()));
+                }
+                self.store(&fresh).map_err(|source| io_error("write", &path, source))?;
+                Ok(fresh)
+            }
+            Err(source) => Err(io_error("read", &path, source)),
+        }
+    }
+
+    /// Written aside, synced, renamed, directory synced: the file is there whole or not at all.
+    fn store(&self, identity: &StoredIdentity) -> io::Result<()> {
+        let new = self.path.join(IDENTITY_NEW);
+        let mut file = File::create(&new)?;
+        file.write_all(&serde_json::to_vec_pretty(identity)?)?;
+        file.sync_all()?;
+        fs::rename(&new, self.path.join(IDENTITY))?;
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<StoredIdentity, DataDirError> {
+    let malformed = |what: String| DataDirError::Identity { path: path.to_owned(), what };
+    let identity: StoredIdentity = serde_json::from_slice(bytes)
+        .map_err(|error| malformed(format!("not readable: {error}")))?;
+    if identity.format != IDENTITY_FORMAT {
+        return Err(malformed(format!(
+            "format {} was written by a newer version, this one reads format {IDENTITY_FORMAT}",
+            identity.format
+        )));
+    }
+    if identity.member_id == 0 || !identity.voters.contains(&identity.member_id) {
+        return Err(malformed("the member is not among the voters".to_owned()));
+    }
+    Ok(identity)
+}
+
+/// Makes a directory that only its owner can enter, as etcd's is.
+pub fn make_private(path: &Path) -> Result<(), DataDirError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| io_error("create the directory", path, source))
+}
+
+fn holds_files(directory: &Path) -> Result<bool, DataDirError> {
+    match fs::read_dir(directory) {
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(io_error("list", directory, source)),
+    }
+}
+
+fn io_error(context: &'static str, path: &Path, source: io::Error) -> DataDirError {
+    DataDirError::Io { context, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh() -> StoredIdentity {
+        StoredIdentity::new(1, 2, vec![2])
+    }
+
+    #[test]
+    fn an_identity_is_kept_from_the_first_start_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("wal");
+        let data_dir = DataDir::open(&directory.path().join("a")).unwrap();
+        assert_eq!(data_dir.identity(fresh(), &log).unwrap(), fresh());
+        let other = StoredIdentity::new(7, 8, vec![8]);
+        assert_eq!(data_dir.identity(other, &log).unwrap(), fresh());
+    }
+
+    #[test]
+    fn a_second_server_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = DataDir::open(directory.path()).unwrap();
+        assert!(matches!(DataDir::open(directory.path()), Err(DataDirError::InUse(_))));
+        drop(first);
+        DataDir::open(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_identity_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let data_dir = DataDir::open(directory.path()).unwrap();
+        for content in [
+            "",
+            "{}",
+            r#"{"format":2,"cluster_id":1,"member_id":2,"voters":[2]}"#,
+            r#"{"format":1,"cluster_id":1,"member_id":2,"voters":[3]}"#,
+        ] {
+            fs::write(directory.path().join(IDENTITY), content).unwrap();
+            let found = data_dir.identity(fresh(), &directory.path().join("wal"));
+            assert!(matches!(found, Err(DataDirError::Identity { .. })), "{content}");
+        }
+    }
+
+    #[test]
+    fn a_log_without_an_identity_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("wal");
+        fs::create_dir(&log).unwrap();
+        fs::write(log.join("segment"), "x").unwrap();
+        let data_dir = DataDir::open(&directory.path().join("data")).unwrap();
+        let found = data_dir.identity(fresh(), &log);
+        assert!(matches!(found, Err(DataDirError::LogWithoutIdentity(_))));
+    }
+}

@@ -1,0 +1,89 @@
+//! A shard with its connections: what a port or the mesh delivers to.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use futures_lite::future::or;
+
+use super::mesh::{ToLog, ToShard};
+use super::shard::Shard;
+use crate::limits;
+use crate::metrics::NetworkChange;
+use crate::net;
+
+/// How often a shard adds its connections' counters to the member's.
+const COUNT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// See the module's page.
+pub struct Frontend {
+    shard: Rc<Shard>,
+    connections: Rc<net::Connections>,
+    /// Open connections, for whoever places new ones.
+    open: Arc<AtomicUsize>,
+    counted: RefCell<net::Statistics>,
+}
+
+impl Frontend {
+    /// Starts the shard's tasks.
+    pub fn start(shard: Rc<Shard>, options: net::Options, open: Arc<AtomicUsize>) -> Rc<Self> {
+        shard.start();
+        let frontend = Rc::new(Self {
+            shard,
+            connections: net::Connections::new(options),
+            open,
+            counted: RefCell::default(),
+        });
+        let counting = Rc::clone(&frontend);
+        glommio::spawn_local(async move {
+            loop {
+                glommio::timer::sleep(COUNT_INTERVAL).await;
+                counting.count();
+            }
+        })
+        .detach();
+        frontend
+    }
+
+    /// Acts on what the log shard says.
+    pub fn receive(self: &Rc<Self>, message: ToShard) {
+        match message {
+            ToShard::Connection(accepted) => {
+                let frontend = Rc::clone(self);
+                glommio::spawn_local(async move {
+                    let stream = accepted.bind_to_executor();
+                    net::serve(stream, Rc::clone(&frontend.shard), &frontend.connections).await;
+                    frontend.open.fetch_sub(1, Relaxed);
+                })
+                .detach();
+            }
+            ToShard::Drain => {
+                let frontend = Rc::clone(self);
+                glommio::spawn_local(async move {
+                    let late = async {
+                        glommio::timer::sleep(limits::SHUTDOWN_TIMEOUT).await;
+                        tracing::warn!("closing connections whose calls did not end in time");
+                    };
+                    frontend.connections.drain();
+                    or(frontend.connections.drained(), late).await;
+                    frontend.shard.post(ToLog::Drained);
+                })
+                .detach();
+            }
+            message => self.shard.receive(message),
+        }
+    }
+
+    fn count(&self) {
+        let now = self.connections.statistics();
+        let before = self.counted.replace(now);
+        self.shard.shared().metrics.network(&NetworkChange {
+            connections: now.connections_open.cast_signed() - before.connections_open.cast_signed(),
+            calls: now.calls - before.calls,
+            bytes_received: now.bytes_received - before.bytes_received,
+            bytes_sent: now.bytes_sent - before.bytes_sent,
+        });
+    }
+}

@@ -1,0 +1,399 @@
+//! The shard that owns raft, log and store: joins what all shards sent into one entry, and turns the driver.
+//!
+//! # One pass
+//!
+//! 1. Take what came in: proposals and reads from shards, completed writes.
+//! 2. All waiting reads share one read index.
+//! 3. Queued batches become one entry, if the disk is idle or the queue is worth another write beside the one under
+//!    way. Waiting costs nothing then: what gathers meanwhile shares the next write.
+//! 4. Turn the driver until it has nothing to do; start the writes it asks for.
+//! 5. Publish what was applied, then answer: whoever hears of a write, or of a read index, finds it published.
+//! 6. Background: a slice of a compaction, a segment prepared ahead.
+//!
+//! The pass is a plain function; only [`run`] waits.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use urd_wal::disk::Disk;
+use urd_wal::{Completed, Prepared, Write, WriteError};
+
+use super::frontend::Frontend;
+use super::mesh::{Key, Outbox, ToLog, ToShard};
+use super::shard::Shared;
+use super::signal::Signal;
+use crate::api::node::Published;
+use crate::error::Unavailable;
+use crate::limits;
+use crate::raft::{Driver, Fatal};
+use crate::store::command::BatchBuilder;
+
+/// What waits for the next pass.
+#[derive(Default)]
+pub struct Inbox {
+    messages: RefCell<VecDeque<ToLog>>,
+    written: RefCell<VecDeque<Result<Completed, WriteError>>>,
+    prepared: RefCell<Option<Prepared>>,
+    signal: Signal,
+}
+
+impl Inbox {
+    /// A shard says something.
+    pub fn push(&self, message: ToLog) {
+        self.messages.borrow_mut().push_back(message);
+        self.signal.set();
+    }
+}
+
+/// Where a shard's answers go.
+pub enum Port {
+    /// The shard on this executor.
+    Local(Rc<Frontend>),
+    /// Through the mesh.
+    Mesh(Outbox<ToShard>),
+}
+
+impl Port {
+    /// Tells the shard.
+    pub fn post(&self, message: ToShard) {
+        match self {
+            Self::Local(frontend) => frontend.receive(message),
+            Self::Mesh(outbox) => outbox.post(message),
+        }
+    }
+}
+
+/// A shard's share of an entry: which batch, and how many of the entry's requests are its own.
+pub struct Part {
+    shard: usize,
+    key: Key,
+    requests: usize,
+}
+
+/// A shard's round of reads.
+pub struct Reader {
+    shard: usize,
+    key: Key,
+}
+
+/// A batch that waits to be proposed.
+struct Queued {
+    part: Part,
+    batch: BatchBuilder,
+}
+
+/// See the module's page.
+pub struct LogShard<D: Disk> {
+    driver: Driver<D, Vec<Part>, Reader>,
+    shared: Arc<Shared>,
+    ports: Vec<Rc<Port>>,
+    inbox: Rc<Inbox>,
+    queue: VecDeque<Queued>,
+    queued_requests: usize,
+    queued_bytes: usize,
+    reads: Vec<Reader>,
+    preparing: bool,
+    /// Shards that have drained; used while stopping.
+    drained: usize,
+}
+
+/// Why the log shard ended otherwise than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// See [`Fatal`].
+    #[error(transparent)]
+    Driver(#[from] Fatal),
+    /// A write failed: what the disk holds is unknown, so nothing more may be acknowledged.
+    #[error("write to the log: {0}")]
+    Write(#[from] WriteError),
+    /// The log could not be closed.
+    #[error("close the log: {0}")]
+    Close(urd_wal::CloseError),
+}
+
+impl<D: Disk + 'static> LogShard<D> {
+    /// Takes over an opened driver; `ports` are in the order of the shards' numbers.
+    pub fn new(
+        driver: Driver<D, Vec<Part>, Reader>,
+        shared: Arc<Shared>,
+        ports: Vec<Rc<Port>>,
+        inbox: Rc<Inbox>,
+    ) -> Self {
+        Self {
+            driver,
+            shared,
+            ports,
+            inbox,
+            queue: VecDeque::new(),
+            queued_requests: 0,
+            queued_bytes: 0,
+            reads: Vec::new(),
+            preparing: false,
+            drained: 0,
+        }
+    }
+}
+
+impl<D: Disk + 'static> LogShard<D> {
+    /// One pass; see the module's page. True when background work is left for another pass.
+    fn pass(&mut self) -> Result<bool, Failure> {
+        self.take_inbox()?;
+        self.start_reads();
+        let mut applied = Applied::default();
+        loop {
+            let proposed = self.propose();
+            self.turn(&mut applied)?;
+            if !proposed {
+                break;
+            }
+        }
+        let more = !self.driver.compact_slice();
+        self.publish();
+        self.answer(applied);
+        self.prepare();
+        Ok(more)
+    }
+
+    /// Turns the driver until it has nothing to do.
+    fn turn(&mut self, applied: &mut Applied) -> Result<(), Failure> {
+        while let Some(turn) = self.driver.turn()? {
+            if let Some(write) = turn.write {
+                self.start_write(write);
+            }
+            applied.outcomes.extend(turn.outcomes);
+            applied.lost.extend(turn.lost);
+            applied.readable.extend(turn.readable);
+            applied.unreadable.extend(turn.unreadable);
+            // A group of one has nobody to send to; the transport takes these when members arrive.
+            debug_assert!(turn.messages.is_empty());
+        }
+        Ok(())
+    }
+
+    fn take_inbox(&mut self) -> Result<(), Failure> {
+        if let Some(prepared) = self.inbox.prepared.take() {
+            self.preparing = false;
+            self.driver.log().prepared(prepared);
+        }
+        for completed in self.inbox.written.take() {
+            let messages = self.driver.written(completed?);
+            debug_assert!(messages.is_empty());
+        }
+        for message in self.inbox.messages.take() {
+            match message {
+                ToLog::Propose { shard, key, batch } => {
+                    self.queued_requests += batch.len();
+                    self.queued_bytes += batch.byte_len();
+                    let part = Part { shard, key, requests: batch.len() };
+                    self.queue.push_back(Queued { part, batch });
+                }
+                ToLog::Read { shard, key } => self.reads.push(Reader { shard, key }),
+                ToLog::Drained => self.drained += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn start_reads(&mut self) {
+        if self.reads.is_empty() {
+            return;
+        }
+        let readers = std::mem::take(&mut self.reads);
+        if let Err((unavailable, readers)) = self.driver.read_index(readers) {
+            for reader in readers {
+                self.tell_reader(&reader, Err(unavailable));
+            }
+        }
+    }
+
+    /// Whether the queue should become an entry now.
+    fn worth_a_write(&self) -> bool {
+        match self.driver.writes_in_flight() {
+            0 => !self.queue.is_empty(),
+            writes => {
+                writes < limits::LOG_WRITES_IN_FLIGHT
+                    && (self.queued_requests >= limits::BATCH_REQUESTS_WORTH_A_WRITE
+                        || self.queued_bytes >= limits::BATCH_BYTES_WORTH_A_WRITE)
+            }
+        }
+    }
+
+    /// Makes one entry of the queue, if it is worth one. Says whether it did.
+    fn propose(&mut self) -> bool {
+        if !self.worth_a_write() {
+            return false;
+        }
+        let Some(Queued { part, mut batch }) = self.queue.pop_front() else { return false };
+        let mut parts = vec![part];
+        while let Some(next) = self.queue.pop_front_if(|next| {
+            batch.byte_len() + next.batch.byte_len() <= limits::BATCH_BYTES
+                && batch.len() + next.batch.len() <= limits::BATCH_REQUESTS_MAX
+        }) {
+            batch.join(&next.batch);
+            parts.push(next.part);
+        }
+        self.queued_requests -= batch.len();
+        self.queued_bytes = self.queue.iter().map(|queued| queued.batch.byte_len()).sum();
+        if let Err((unavailable, parts)) = self.driver.propose(batch.finish(), parts) {
+            self.fail(parts, unavailable);
+        }
+        true
+    }
+
+    fn start_write(&self, write: Write<D>) {
+        let inbox = Rc::clone(&self.inbox);
+        let shared = Arc::clone(&self.shared);
+        let bytes = write.bytes();
+        glommio::spawn_local(async move {
+            let start = Instant::now();
+            let result = write.run().await;
+            shared.metrics.wal_write(start.elapsed(), bytes);
+            inbox.written.borrow_mut().push_back(result);
+            inbox.signal.set();
+        })
+        .detach();
+    }
+
+    fn publish(&mut self) {
+        let published = Published {
+            view: self.driver.publish(),
+            term: self.driver.term(),
+            leader: self.driver.leader(),
+            committed: self.driver.committed(),
+            sizes: self.driver.statistics(),
+        };
+        self.shared.published.store(Arc::new(published));
+    }
+
+    fn answer(&mut self, applied: Applied) {
+        for (parts, outcomes) in applied.outcomes {
+            self.shared.metrics.applied(outcomes.len());
+            let mut outcomes = outcomes.into_iter();
+            for part in parts {
+                let own = outcomes.by_ref().take(part.requests).collect();
+                self.tell(part.shard, ToShard::Applied { key: part.key, outcomes: own });
+            }
+        }
+        for parts in applied.lost {
+            self.fail(parts, Unavailable::LeaderChanged);
+        }
+        for reader in applied.readable {
+            self.tell_reader(&reader, Ok(()));
+        }
+        for reader in applied.unreadable {
+            self.tell_reader(&reader, Err(Unavailable::LeaderChanged));
+        }
+    }
+
+    fn fail(&self, parts: Vec<Part>, unavailable: Unavailable) {
+        for part in parts {
+            self.tell(part.shard, ToShard::Failed { key: part.key, unavailable });
+        }
+    }
+
+    fn tell_reader(&self, reader: &Reader, outcome: Result<(), Unavailable>) {
+        self.tell(reader.shard, ToShard::Readable { key: reader.key, outcome });
+    }
+
+    fn tell(&self, shard: usize, message: ToShard) {
+        self.ports.get(shard).expect("invariant: every shard has a port").post(message);
+    }
+
+    /// Has the next segment made ready, one at a time.
+    fn prepare(&mut self) {
+        if self.preparing {
+            return;
+        }
+        let Some(prepare) = self.driver.log().prepare() else { return };
+        self.preparing = true;
+        let inbox = Rc::clone(&self.inbox);
+        glommio::spawn_local(async move {
+            let prepared = prepare.run().await;
+            if let Err(error) = prepared.outcome() {
+                tracing::warn!(%error, "cannot prepare the next log segment; trying again");
+                glommio::timer::sleep(PREPARE_RETRY).await;
+            }
+            inbox.prepared.replace(Some(prepared));
+            inbox.signal.set();
+        })
+        .detach();
+    }
+
+    /// Whether nothing is queued, proposed or being written.
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+            && self.driver.pending() == 0
+            && self.driver.writes_in_flight() == 0
+            && !self.preparing
+    }
+}
+
+/// How long to wait before another try to make a segment, after a full disk refused one.
+const PREPARE_RETRY: Duration = Duration::from_secs(1);
+
+/// What the turns of one pass left to answer.
+#[derive(Default)]
+struct Applied {
+    outcomes: Vec<(Vec<Part>, Vec<crate::store::Outcome>)>,
+    lost: Vec<Vec<Part>>,
+    readable: Vec<Reader>,
+    unreadable: Vec<Reader>,
+}
+
+/// Runs passes until `stop` is set, every shard has drained and nothing is in flight; then closes the log.
+///
+/// `tick` is raft's; `on_stop` is called once, when `stop` is seen first.
+pub async fn run<D: Disk + 'static>(
+    mut log_shard: LogShard<D>,
+    tick: Duration,
+    stop: Arc<AtomicBool>,
+    on_ready: impl FnOnce(),
+    on_stop: impl FnOnce(),
+) -> Result<(), Failure> {
+    let inbox = Rc::clone(&log_shard.inbox);
+    let ticks = Rc::new(std::cell::Cell::new(0_u32));
+    {
+        let (inbox, ticks) = (Rc::clone(&inbox), Rc::clone(&ticks));
+        glommio::spawn_local(async move {
+            loop {
+                glommio::timer::sleep(tick).await;
+                ticks.set(ticks.get() + 1);
+                inbox.signal.set();
+            }
+        })
+        .detach();
+    }
+    log_shard.driver.campaign_if_alone()?;
+    let mut on_ready = Some(on_ready);
+    let mut on_stop = Some(on_stop);
+    inbox.signal.set();
+    loop {
+        inbox.signal.wait().await;
+        // Behind what is runnable now, so that it can join this pass.
+        futures_lite::future::yield_now().await;
+        for _ in 0..ticks.take() {
+            log_shard.driver.tick();
+        }
+        if log_shard.pass()? {
+            inbox.signal.set();
+        }
+        if log_shard.driver.leads()
+            && let Some(on_ready) = on_ready.take()
+        {
+            on_ready();
+        }
+        if stop.load(Ordering::Relaxed) {
+            if let Some(on_stop) = on_stop.take() {
+                on_stop();
+            }
+            if log_shard.drained == log_shard.ports.len() && log_shard.is_idle() {
+                let log = log_shard.driver.into_log();
+                return log.close().await.map_err(Failure::Close);
+            }
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! One shard: an executor's connections, its open batch of proposals and its open round of reads.
+//!
+//! Calls that arrive in one pass of the executor's loop gather in the open batch (or round); a flushing task, which
+//! runs behind them in the executor's queue, hands it to the log shard. Answers come back a batch at a time, and all
+//! its calls are answered before any connection flushes.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use slab::Slab;
+
+use super::log_shard::Inbox;
+use super::mesh::{Key, Outbox, ToLog, ToShard};
+use super::signal::Signal;
+use crate::api::call::{Call, Reply, Service};
+use crate::api::node::{Identity, Limits, Node, Published, Read};
+use crate::api::{http, v3};
+use crate::error::Unavailable;
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::store::command::{BatchBuilder, Kind};
+
+/// Batches that one shard may have handed over without an answer; then its open batch grows instead.
+const BATCHES_OUT_MAX: usize = 16;
+
+/// The way to the log shard.
+pub enum Uplink {
+    /// This shard is on the log shard's executor.
+    Local(Rc<Inbox>),
+    /// Through the mesh.
+    Mesh(Outbox<ToLog>),
+}
+
+impl Uplink {
+    fn post(&self, message: ToLog) {
+        match self {
+            Self::Local(inbox) => inbox.push(message),
+            Self::Mesh(outbox) => outbox.post(message),
+        }
+    }
+}
+
+/// What all shards of a member share. Everything in it is immutable or atomic.
+pub struct Shared {
+    /// Fixed facts.
+    pub identity: Identity,
+    /// Fixed limits.
+    pub limits: Limits,
+    /// The newest state.
+    pub published: ArcSwap<Published>,
+    /// Counters of all shards.
+    pub metrics: Metrics,
+}
+
+/// Calls whose requests stand in a batch, in its order. `None`: answered already, because it took too long.
+type Waiters = Vec<Option<Box<dyn Reply>>>;
+
+struct Sent {
+    at: Instant,
+    waiters: Waiters,
+}
+
+/// See the module's page.
+pub struct Shard {
+    id: usize,
+    shared: Arc<Shared>,
+    uplink: Uplink,
+    open: RefCell<(BatchBuilder, Waiters)>,
+    open_reads: RefCell<Vec<Read>>,
+    sent: RefCell<Slab<Sent>>,
+    sent_reads: RefCell<Slab<(Instant, Vec<Read>)>>,
+    /// Calls in `open` and `sent`.
+    waiting: Cell<usize>,
+    /// Something to hand over, or room to do so.
+    flush: Signal,
+}
+
+impl Shard {
+    /// A shard whose tasks are not started yet; see [`Shard::start`].
+    pub fn new(id: usize, shared: Arc<Shared>, uplink: Uplink) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            shared,
+            uplink,
+            open: RefCell::default(),
+            open_reads: RefCell::default(),
+            sent: RefCell::default(),
+            sent_reads: RefCell::default(),
+            waiting: Cell::new(0),
+            flush: Signal::default(),
+        })
+    }
+
+    /// Starts the tasks that hand over what gathers, and that end what waits too long.
+    pub fn start(self: &Rc<Self>) {
+        let shard = Rc::clone(self);
+        glommio::spawn_local(async move {
+            loop {
+                shard.flush.wait().await;
+                // Behind everything that is runnable now, so that it can add to the batch.
+                futures_lite::future::yield_now().await;
+                shard.hand_over();
+            }
+        })
+        .detach();
+        let shard = Rc::clone(self);
+        glommio::spawn_local(async move {
+            loop {
+                glommio::timer::sleep(Duration::from_millis(500)).await;
+                shard.end_overdue(Instant::now());
+            }
+        })
+        .detach();
+    }
+
+    /// Tells the log shard.
+    pub fn post(&self, message: ToLog) {
+        self.uplink.post(message);
+    }
+
+    /// What all shards share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    fn hand_over(&self) {
+        if !self.open_reads.borrow().is_empty() {
+            let reads = self.open_reads.take();
+            let key = self.sent_reads.borrow_mut().insert((Instant::now(), reads));
+            self.uplink.post(ToLog::Read { shard: self.id, key });
+        }
+        let mut sent = self.sent.borrow_mut();
+        if sent.len() >= BATCHES_OUT_MAX || self.open.borrow().1.is_empty() {
+            return;
+        }
+        let (batch, waiters) = self.open.take();
+        let key = sent.insert(Sent { at: Instant::now(), waiters });
+        self.uplink.post(ToLog::Propose { shard: self.id, key, batch });
+    }
+
+    /// Acts on what the log shard says; connections and draining are the frontend's business.
+    pub fn receive(self: &Rc<Self>, message: ToShard) {
+        match message {
+            ToShard::Applied { key, outcomes } => {
+                let published = self.shared.published.load();
+                for (waiter, outcome) in self.settle(key).into_iter().zip(outcomes) {
+                    if let Some(reply) = waiter {
+                        v3::kv::answer(&**self, &published, reply, outcome);
+                    }
+                }
+            }
+            ToShard::Failed { key, unavailable } => {
+                for reply in self.settle(key).into_iter().flatten() {
+                    reply.fail(unavailable.into());
+                }
+            }
+            ToShard::Readable { key, outcome } => {
+                let reads = self.sent_reads.borrow_mut().try_remove(key);
+                for read in reads.into_iter().flat_map(|(_, reads)| reads) {
+                    v3::resume(self, read, outcome);
+                }
+            }
+            ToShard::Connection(_) | ToShard::Drain => {
+                unreachable!("the frontend takes these")
+            }
+        }
+    }
+
+    fn settle(&self, key: Key) -> Waiters {
+        let waiters = self.sent.borrow_mut().remove(key).waiters;
+        self.waiting.set(self.waiting.get() - waiters.len());
+        if !self.open.borrow().1.is_empty() {
+            self.flush.set();
+        }
+        waiters
+    }
+
+    /// Answers calls that have waited for too long. Their requests may still be applied.
+    fn end_overdue(self: &Rc<Self>, now: Instant) {
+        let overdue = |at: Instant| now.duration_since(at) > limits::REQUEST_TIMEOUT;
+        let mut late: Waiters = Vec::new();
+        let mut late_reads = Vec::new();
+        for (_, sent) in self.sent.borrow_mut().iter_mut().filter(|(_, sent)| overdue(sent.at)) {
+            late.extend(sent.waiters.iter_mut().map(Option::take));
+        }
+        for (_, (_, reads)) in
+            self.sent_reads.borrow_mut().iter_mut().filter(|(_, (at, _))| overdue(*at))
+        {
+            late_reads.append(reads);
+        }
+        for reply in late.into_iter().flatten() {
+            reply.fail(Unavailable::TimedOut.into());
+        }
+        for read in late_reads {
+            v3::resume(self, read, Err(Unavailable::TimedOut));
+        }
+    }
+}
+
+impl Node for Shard {
+    fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    fn published(&self) -> Arc<Published> {
+        self.shared.published.load_full()
+    }
+
+    fn propose(&self, kind: Kind, message: &Bytes, reply: Box<dyn Reply>) {
+        if self.waiting.get() >= limits::PROPOSALS_PER_SHARD_MAX {
+            return reply.fail(Unavailable::TooManyRequests.into());
+        }
+        self.waiting.set(self.waiting.get() + 1);
+        let mut open = self.open.borrow_mut();
+        open.0.append(kind, message);
+        open.1.push(Some(reply));
+        self.flush.set();
+    }
+
+    fn read(&self, read: Read) {
+        self.open_reads.borrow_mut().push(read);
+        self.flush.set();
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + 'static) {
+        glommio::spawn_local(work).detach();
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
+        glommio::timer::sleep(duration)
+    }
+
+    fn metrics(&self) -> String {
+        self.shared.metrics.text(&self.shared.identity, &self.shared.published.load())
+    }
+}
+
+impl Service for Shard {
+    fn call(self: &Rc<Self>, call: Call) {
+        v3::dispatch(self, call);
+    }
+
+    async fn http(self: &Rc<Self>, request: ::http::Request<Bytes>) -> ::http::Response<Bytes> {
+        http::serve(self, request).await
+    }
+}

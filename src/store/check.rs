@@ -1,0 +1,155 @@
+//! Is a view sound? Walks everything and compares what the tables say about each other.
+//!
+//! - Every `rev` record has its `kv` record and the other way round, of the same kind.
+//! - Counted are exactly the newest versions of live keys.
+//! - Within a key, versions follow each other: 1 and a new create revision after a tombstone, else one
+//!   more and the same create revision.
+//! - No change is beyond the newest revision, and the `meta` record says what the view says.
+//!
+//! It takes as long as the data is large; tests end with it, and so may an operator's tool.
+
+use std::fmt;
+
+use super::keys::{self, ChangeKind, KvKey};
+use super::meta::Meta;
+use super::record::{Record, is_tombstone};
+use super::view::View;
+use crate::ids::Revision;
+use crate::tree::{Cursor, Read};
+
+/// Faults after which a check stops: more tell no more.
+const FAULTS_MAX: usize = 20;
+
+/// Something that must not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault(String);
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The faults of a view; none if all is well.
+#[must_use]
+pub fn check(view: &View) -> Vec<Fault> {
+    let mut check = Check { view, faults: Vec::new(), changes: 0, live: 0 };
+    check.meta();
+    check.versions();
+    check.revisions();
+    check.counts();
+    check.faults
+}
+
+struct Check<'a> {
+    view: &'a View,
+    faults: Vec<Fault>,
+    /// Records in `kv`.
+    changes: u64,
+    /// Of these, newest versions of live keys.
+    live: u64,
+}
+
+impl Check<'_> {
+    fn fault(&mut self, text: String) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(Fault(text));
+        }
+    }
+
+    fn meta(&mut self) {
+        let stored = self.view.snapshot().get(keys::META_KEY).and_then(|it| Meta::decode(&it));
+        if stored.as_ref() != Some(self.view.meta()) {
+            self.fault(format!("the view says {:?}, its tree {stored:?}", self.view.meta()));
+        }
+    }
+
+    /// Table `kv`: each record by itself, beside the next older one of its key, and in `rev`.
+    fn versions(&mut self) {
+        let snapshot = self.view.snapshot();
+        let mut cursor = snapshot.cursor();
+        let mut rev_key = Vec::new();
+        // The record before the cursor: the next newer one, if it is of the same key.
+        let mut newer: Option<(Vec<u8>, Option<(Revision, i64)>)> = None;
+        cursor.seek(&[keys::KV]);
+        while cursor.valid() && cursor.key().first() == Some(&keys::KV) {
+            let key = KvKey::split(cursor.key());
+            let name = cursor.key().escape_ascii().to_string();
+            let record = Record::read(key.change, cursor.value());
+            let is_newest = newer.as_ref().is_none_or(|(prefix, _)| prefix != key.prefix);
+            let is_live = is_newest && record.is_some();
+            self.changes += 1;
+            self.live += u64::from(is_live);
+            if cursor.counted() != is_live {
+                self.fault(format!("{name} counts: {}, live: {is_live}", cursor.counted()));
+            }
+            if key.change.main > self.view.revision() {
+                self.fault(format!("{name} is beyond revision {}", self.view.revision()));
+            }
+            let numbers = record.map(|record| (record.create_revision, record.version));
+            if let (false, Some((_, Some(newer)))) = (is_newest, newer) {
+                self.sequence(&name, numbers, newer);
+            }
+            newer = Some((key.prefix.to_vec(), numbers));
+
+            keys::rev(&mut rev_key, key.change);
+            let expected = match record {
+                Some(_) => ChangeKind::Put,
+                None => ChangeKind::Tombstone,
+            };
+            let stored = snapshot.get(&rev_key);
+            let stored = stored.as_ref().map(|value| keys::rev_value(value));
+            if stored != Some((expected, &key.user_key().to_vec())) {
+                self.fault(format!("{name} stands in rev as {stored:?}"));
+            }
+            cursor.next();
+        }
+    }
+
+    /// A version (`None`: a tombstone) and the one after it: create revision and version number.
+    fn sequence(&mut self, name: &str, older: Option<(Revision, i64)>, newer: (Revision, i64)) {
+        let follows = match older {
+            None => newer.1 == 1,
+            Some((created, version)) => newer == (created, version + 1),
+        };
+        if !follows {
+            self.fault(format!("{name} is {older:?}, the version after it {newer:?}"));
+        }
+    }
+
+    /// Table `rev`: each change has its record. With equal numbers of both and [`Check::versions`],
+    /// they are the same.
+    fn revisions(&mut self) {
+        let snapshot = self.view.snapshot();
+        let mut cursor = snapshot.cursor();
+        let mut buffer = Vec::new();
+        let mut changes = 0;
+        keys::rev(&mut buffer, keys::ChangeId::first_of(Revision(0)));
+        cursor.seek(&buffer);
+        while cursor.valid()
+            && let Some(change) = keys::rev_key(cursor.key())
+        {
+            changes += 1;
+            let (kind, user_key) = keys::rev_value(cursor.value());
+            keys::kv_prefix(&mut buffer, user_key);
+            keys::kv_push_change(&mut buffer, change);
+            let is_sound = snapshot
+                .get(&buffer)
+                .is_some_and(|record| is_tombstone(&record) == (kind == ChangeKind::Tombstone));
+            if !is_sound {
+                self.fault(format!("{change:?} has no record of its kind in kv"));
+            }
+            cursor.next();
+        }
+        if changes != self.changes {
+            self.fault(format!("{changes} changes in rev, {} in kv", self.changes));
+        }
+    }
+
+    fn counts(&mut self) {
+        let counted = self.view.snapshot().count(&[], None);
+        if counted != self.live {
+            self.fault(format!("the tree counts {counted} live keys, there are {}", self.live));
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The bytes of a raft entry: a batch of requests, in order.
+//!
+//! ```text
+//! version    1        FORMAT_VERSION
+//! then for each request:
+//!   kind     1        1 put, 2 delete range, 3 transaction, 4 compaction
+//!   length   4        little-endian
+//!   message  length   the client's protobuf bytes as they came
+//! ```
+//!
+//! Raft's own empty entries (a new leader's first) are batches without requests.
+//!
+//! A front shard appends a request's bytes once, from the socket's buffer; batches of several
+//! shards are joined by their bodies. Decoding shares the entry's memory. The bytes come from a
+//! peer or the disk, so [`Batch::decode`] trusts nothing: it yields requests or says what is wrong.
+//!
+//! What this file does not do: it does not judge requests; [`validate`](super::validate) did, before
+//! they were proposed.
+
+#![deny(clippy::indexing_slicing)]
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::Message;
+use thiserror::Error;
+use urd_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, TxnRequest};
+
+/// The version of the layout above. Any other one is refused by its own error.
+pub const FORMAT_VERSION: u8 = 1;
+
+/// The entry's head.
+const HEADER: [u8; 1] = [FORMAT_VERSION];
+/// What stands before each message.
+const REQUEST_HEAD_BYTES: usize = 1 + 4;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    Put = 1,
+    DeleteRange = 2,
+    Txn = 3,
+    Compaction = 4,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Put, Self::DeleteRange, Self::Txn, Self::Compaction]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// A request that changes the store.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    Put(PutRequest),
+    DeleteRange(DeleteRangeRequest),
+    Txn(TxnRequest),
+    Compaction(CompactionRequest),
+}
+
+impl Command {
+    fn decode(kind: Kind, message: Bytes) -> Result<Self, prost::DecodeError> {
+        Ok(match kind {
+            Kind::Put => Self::Put(PutRequest::decode(message)?),
+            Kind::DeleteRange => Self::DeleteRange(DeleteRangeRequest::decode(message)?),
+            Kind::Txn => Self::Txn(TxnRequest::decode(message)?),
+            Kind::Compaction => Self::Compaction(CompactionRequest::decode(message)?),
+        })
+    }
+}
+
+/// An entry under construction.
+#[derive(Clone, Debug)]
+pub struct BatchBuilder {
+    /// Header and requests: what [`BatchBuilder::finish`] returns.
+    bytes: BytesMut,
+    len: usize,
+}
+
+impl Default for BatchBuilder {
+    fn default() -> Self {
+        Self::with_capacity(0)
+    }
+}
+
+impl BatchBuilder {
+    /// A batch without requests and room for `bytes` of them.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        let mut buffer = BytesMut::with_capacity(HEADER.len() + bytes);
+        buffer.put_slice(&HEADER);
+        Self { bytes: buffer, len: 0 }
+    }
+
+    /// Appends a request by its protobuf bytes. They must be those of a message that was decoded and
+    /// validated: every member stops at an entry that it cannot read.
+    pub fn append(&mut self, kind: Kind, message: &[u8]) {
+        self.bytes.reserve(REQUEST_HEAD_BYTES + message.len());
+        self.append_head(kind, message.len());
+        self.bytes.put_slice(message);
+    }
+
+    /// Appends a request that is not at hand as bytes.
+    pub fn append_command(&mut self, command: &Command) {
+        let (kind, length) = match command {
+            Command::Put(message) => (Kind::Put, message.encoded_len()),
+            Command::DeleteRange(message) => (Kind::DeleteRange, message.encoded_len()),
+            Command::Txn(message) => (Kind::Txn, message.encoded_len()),
+            Command::Compaction(message) => (Kind::Compaction, message.encoded_len()),
+        };
+        self.append_head(kind, length);
+        let encoded = match command {
+            Command::Put(message) => message.encode(&mut self.bytes),
+            Command::DeleteRange(message) => message.encode(&mut self.bytes),
+            Command::Txn(message) => message.encode(&mut self.bytes),
+            Command::Compaction(message) => message.encode(&mut self.bytes),
+        };
+        encoded.expect("invariant: a BytesMut grows as needed");
+    }
+
+    fn append_head(&mut self, kind: Kind, message_bytes: usize) {
+        let length = u32::try_from(message_bytes)
+            .expect("invariant: a request is at most limits::REQUEST_BYTES_MAX");
+        self.bytes.put_u8(kind as u8);
+        self.bytes.put_u32_le(length);
+        self.len += 1;
+    }
+
+    /// Appends all requests of another batch.
+    pub fn join(&mut self, other: &Self) {
+        let mut body = other.bytes.as_ref();
+        body.advance(HEADER.len());
+        self.bytes.put_slice(body);
+        self.len += other.len;
+    }
+
+    /// How many requests it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How large the entry has become.
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The entry.
+    #[must_use]
+    pub fn finish(self) -> Bytes {
+        self.bytes.freeze()
+    }
+}
+
+/// A decoded entry.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    commands: Vec<Command>,
+}
+
+/// Why an entry cannot be read. `at` is the offset of the request within the entry.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum DecodeError {
+    #[error("entry has format version {found}, this build reads {FORMAT_VERSION}")]
+    Version { found: u8 },
+    #[error("request at byte {at} of the entry is cut short: {missing} bytes are missing")]
+    Truncated { at: usize, missing: usize },
+    #[error("request at byte {at} of the entry is of kind {found}, which does not exist")]
+    Kind { at: usize, found: u8 },
+    #[error("request at byte {at} of the entry is not a valid message: {source}")]
+    Message { at: usize, source: prost::DecodeError },
+}
+
+impl Batch {
+    /// Reads an entry. The requests' keys and values share its memory.
+    pub fn decode(mut entry: Bytes) -> Result<Self, DecodeError> {
+        let entry_bytes = entry.len();
+        if entry.is_empty() {
+            return Ok(Self::default());
+        }
+        let found = entry.get_u8();
+        if found != FORMAT_VERSION {
+            return Err(DecodeError::Version { found });
+        }
+        let mut commands = Vec::new();
+        while entry.has_remaining() {
+            let at = entry_bytes - entry.remaining();
+            commands.push(Self::decode_request(at, &mut entry)?);
+        }
+        Ok(Self { commands })
+    }
+
+    fn decode_request(at: usize, entry: &mut Bytes) -> Result<Command, DecodeError> {
+        require(at, entry, REQUEST_HEAD_BYTES)?;
+        let found = entry.get_u8();
+        let kind = Kind::from_byte(found).ok_or(DecodeError::Kind { at, found })?;
+        let length = entry.get_u32_le() as usize;
+        require(at, entry, length)?;
+        let message = entry.split_to(length);
+        Command::decode(kind, message).map_err(|source| DecodeError::Message { at, source })
+    }
+
+    #[must_use]
+    pub fn commands(&self) -> &[Command] {
+        &self.commands
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+}
+
+fn require(at: usize, entry: &Bytes, bytes: usize) -> Result<(), DecodeError> {
+    match bytes.saturating_sub(entry.remaining()) {
+        0 => Ok(()),
+        missing => Err(DecodeError::Truncated { at, missing }),
+    }
+}

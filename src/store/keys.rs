@@ -1,0 +1,213 @@
+//! The keys of the one tree: which table a record belongs to, and how user keys and revisions are
+//! laid out so that byte order is the order we read in.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `kv` | `k`, escaped user key, `00 00`, !main (8), !sub (4) | [`record`](super::record) |
+//! | `rev` | `r`, main (8), sub (4) | mark (1: `p` put, `t` tombstone), user key |
+//! | `meta` | `m` | the store's numbers ([`meta`](super::meta)) |
+//!
+//! Numbers are big-endian. `kv` holds them inverted, so that the newest record of a key comes
+//! first and "the newest at or before revision r" is one seek.
+//!
+//! A user key may hold any bytes. Each `00` in it becomes `00 FF` and `00 00` ends it: the order of
+//! the user keys is kept, and no encoded key is the prefix of another one.
+//!
+//! All encoders write into a buffer that the caller reuses. What this file does not do: it knows
+//! nothing of what the records mean.
+
+use bytes::BufMut;
+
+use crate::ids::Revision;
+
+/// The table of user keys.
+pub(super) const KV: u8 = b'k';
+/// The table of revisions.
+const REV: u8 = b'r';
+/// The table of the store's own numbers.
+const META: u8 = b'm';
+
+/// Marks a change in `rev` as a put.
+const MARK_PUT: u8 = b'p';
+/// Marks a change in `rev` as a deletion.
+const MARK_TOMBSTONE: u8 = b't';
+
+/// Ends a user key.
+const TERMINATOR: [u8; 2] = [0x00, 0x00];
+/// What a 00 within a user key becomes.
+const ESCAPED_ZERO: [u8; 2] = [0x00, 0xFF];
+/// The inverted change id at the end of every `kv` key.
+const SUFFIX_BYTES: usize = 8 + 4;
+/// Length of a `rev` key.
+const REV_KEY_BYTES: usize = 1 + 8 + 4;
+
+/// The key of the one `meta` record.
+pub(super) const META_KEY: &[u8] = &[META];
+
+/// One change of one key: the `sub`-th of those that revision `main` made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ChangeId {
+    pub(super) main: Revision,
+    pub(super) sub: u32,
+}
+
+impl ChangeId {
+    /// The first change that a revision may make.
+    pub(super) const fn first_of(main: Revision) -> Self {
+        Self { main, sub: 0 }
+    }
+}
+
+/// Whether a change wrote a value or deleted the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChangeKind {
+    Put,
+    Tombstone,
+}
+
+/// Writes what all `kv` keys of a user key start with, and those of no other key do. It is also the
+/// place before the newest of them.
+pub(super) fn kv_prefix(buffer: &mut Vec<u8>, user_key: &[u8]) {
+    buffer.clear();
+    buffer.reserve(1 + user_key.len() + TERMINATOR.len() + SUFFIX_BYTES);
+    buffer.push(KV);
+    let mut rest = user_key;
+    while let Some(zero) = rest.iter().position(|&byte| byte == 0) {
+        let (plain, tail) = rest.split_at(zero);
+        buffer.extend_from_slice(plain);
+        buffer.extend_from_slice(&ESCAPED_ZERO);
+        rest = tail.get(1..).unwrap_or_default();
+    }
+    buffer.extend_from_slice(rest);
+    buffer.extend_from_slice(&TERMINATOR);
+}
+
+/// Turns a prefix into the key of one of its records.
+pub(super) fn kv_push_change(prefix: &mut Vec<u8>, change: ChangeId) {
+    prefix.extend_from_slice(&(!unsigned(change.main)).to_be_bytes());
+    prefix.extend_from_slice(&(!change.sub).to_be_bytes());
+}
+
+/// Turns a prefix into the place of the newest record that a reader at `revision` may see.
+pub(super) fn kv_push_revision(prefix: &mut Vec<u8>, revision: Revision) {
+    kv_push_change(prefix, ChangeId { main: revision, sub: u32::MAX });
+}
+
+/// Turns a prefix into the first place after all its records.
+pub(super) fn kv_prefix_end(prefix: &mut [u8]) {
+    let last = prefix.last_mut().expect("invariant: a prefix ends with the terminator");
+    debug_assert_eq!(*last, TERMINATOR[1]);
+    *last += 1;
+}
+
+/// Writes the place after all of table `kv`.
+pub(super) fn kv_end(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.push(KV + 1);
+}
+
+/// A `kv` key taken apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KvKey<'a> {
+    /// See [`kv_prefix`].
+    pub(super) prefix: &'a [u8],
+    pub(super) change: ChangeId,
+}
+
+impl<'a> KvKey<'a> {
+    pub(super) fn split(key: &'a [u8]) -> Self {
+        let (prefix, suffix) = key
+            .split_last_chunk::<SUFFIX_BYTES>()
+            .expect("invariant: a kv key ends with a change id");
+        let (main, sub) = suffix.split_at(8);
+        let main = u64::from_be_bytes(main.try_into().expect("invariant: 8 of 12 bytes"));
+        let sub = u32::from_be_bytes(sub.try_into().expect("invariant: 4 of 12 bytes"));
+        Self { prefix, change: ChangeId { main: signed(!main), sub: !sub } }
+    }
+
+    pub(super) fn user_key(self) -> UserKey<'a> {
+        UserKey::of_prefix(self.prefix)
+    }
+}
+
+/// A user key as it stands in a `kv` key: escaped, without its terminator.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UserKey<'a> {
+    escaped: &'a [u8],
+}
+
+impl<'a> UserKey<'a> {
+    pub(super) fn of_prefix(prefix: &'a [u8]) -> Self {
+        debug_assert_eq!(prefix.first(), Some(&KV));
+        let end = prefix.len() - TERMINATOR.len();
+        Self { escaped: &prefix[1..end] }
+    }
+
+    /// Length of the key as the user wrote it.
+    pub(super) fn len(self) -> usize {
+        self.escaped.len() - self.escaped.iter().filter(|&&byte| byte == 0).count()
+    }
+
+    /// Appends the key as the user wrote it.
+    pub(super) fn write(self, out: &mut impl BufMut) {
+        let mut rest = self.escaped;
+        while let Some(zero) = rest.iter().position(|&byte| byte == 0) {
+            let (plain, tail) = rest.split_at(zero + 1);
+            out.put_slice(plain);
+            rest = tail.get(1..).expect("invariant: FF follows each 00 within a key");
+        }
+        out.put_slice(rest);
+    }
+
+    pub(super) fn to_vec(self) -> Vec<u8> {
+        let mut key = Vec::with_capacity(self.len());
+        self.write(&mut key);
+        key
+    }
+}
+
+/// Writes the `rev` key of a change.
+pub(super) fn rev(buffer: &mut Vec<u8>, change: ChangeId) {
+    buffer.clear();
+    buffer.push(REV);
+    buffer.extend_from_slice(&unsigned(change.main).to_be_bytes());
+    buffer.extend_from_slice(&change.sub.to_be_bytes());
+}
+
+/// The change that a `rev` key names, or `None` when the key is of another table.
+pub(super) fn rev_key(key: &[u8]) -> Option<ChangeId> {
+    let key: &[u8; REV_KEY_BYTES] = key.try_into().ok()?;
+    let (table, numbers) = key.split_first()?;
+    let (main, sub) = numbers.split_first_chunk::<8>()?;
+    let (sub, _) = sub.split_first_chunk::<4>()?;
+    let change =
+        ChangeId { main: signed(u64::from_be_bytes(*main)), sub: u32::from_be_bytes(*sub) };
+    (*table == REV).then_some(change)
+}
+
+/// Starts the `rev` record of a change; the user key follows.
+pub(super) fn rev_mark(buffer: &mut Vec<u8>, kind: ChangeKind) {
+    buffer.clear();
+    buffer.push(match kind {
+        ChangeKind::Put => MARK_PUT,
+        ChangeKind::Tombstone => MARK_TOMBSTONE,
+    });
+}
+
+/// Takes a `rev` record apart: what was done, to which user key.
+pub(super) fn rev_value(value: &[u8]) -> (ChangeKind, &[u8]) {
+    match value.split_first() {
+        Some((&MARK_PUT, user_key)) => (ChangeKind::Put, user_key),
+        Some((&MARK_TOMBSTONE, user_key)) => (ChangeKind::Tombstone, user_key),
+        _ => panic!("invariant: a rev record starts with a mark"),
+    }
+}
+
+/// Revisions in the tables are never negative.
+fn unsigned(revision: Revision) -> u64 {
+    u64::try_from(revision.0).expect("invariant: a revision is not negative")
+}
+
+fn signed(main: u64) -> Revision {
+    Revision(i64::try_from(main).expect("invariant: a revision is at most i64::MAX"))
+}

@@ -1,0 +1,155 @@
+//! The store itself: applies entries, one after another.
+
+use urd_proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, DeleteRangeResponse, PutRequest, PutResponse,
+    TxnResponse,
+};
+
+use super::command::{Batch, Command};
+use super::compaction::{self, Sweep};
+use super::keys::META_KEY;
+use super::meta::Meta;
+use super::mvcc::{Scratch, Writer, check_put};
+use super::range_scan::header;
+use super::txn;
+use super::view::View;
+use crate::error::Rejected;
+use crate::ids::{Index, Revision, Term};
+use crate::tree::{Counted, Statistics, Tree};
+
+/// What became of a request: part of the applied result, equal on every member.
+pub type Outcome = Result<Response, Rejected>;
+
+/// The answer to a request. Of its header the revision is set; the api adds who answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Response {
+    Put(PutResponse),
+    DeleteRange(DeleteRangeResponse),
+    Txn(TxnResponse),
+    Compaction(CompactionResponse),
+}
+
+/// The replicated state and its one writer.
+#[derive(Debug, Default)]
+pub struct Store {
+    tree: Tree,
+    /// What the next published view says of itself.
+    meta: Meta,
+    /// What the newest published one says.
+    published: Meta,
+    sweep: Option<Sweep>,
+    scratch: Scratch,
+}
+
+impl Store {
+    /// An empty store, at revision 1, before the first entry.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut store = Self::default();
+        store.publish_tree();
+        store
+    }
+
+    /// Applies one entry: its requests in order, one outcome for each. Every entry is applied once and
+    /// in the log's order. Readers see nothing of it before [`Store::publish`].
+    pub fn apply(&mut self, index: Index, term: Term, batch: &Batch) -> Vec<Outcome> {
+        let Meta { applied, term: applied_term, .. } = self.meta;
+        assert!(index > applied, "entry {index} comes after entry {applied}");
+        assert!(term >= applied_term, "entry {index} goes back from term {applied_term} to {term}");
+        let outcomes = batch.commands().iter().map(|command| self.apply_command(command)).collect();
+        self.meta.applied = index;
+        self.meta.term = term;
+        self.meta.check();
+        outcomes
+    }
+
+    fn apply_command(&mut self, command: &Command) -> Outcome {
+        match command {
+            Command::Put(request) => self.put(request).map(Response::Put),
+            Command::DeleteRange(request) => {
+                self.write(|writer, _| Ok(writer.delete_range(request))).map(Response::DeleteRange)
+            }
+            Command::Txn(request) => {
+                self.write(|writer, meta| txn::apply(writer, meta, request)).map(Response::Txn)
+            }
+            Command::Compaction(request) => self.compact(request).map(Response::Compaction),
+        }
+    }
+
+    fn put(&mut self, request: &PutRequest) -> Result<PutResponse, Rejected> {
+        self.write(|writer, meta| {
+            check_put(writer.tree(), request, meta.revision)?;
+            Ok(writer.put(request))
+        })
+    }
+
+    /// Runs a request that may change keys and takes its revision over.
+    fn write<T>(
+        &mut self,
+        request: impl FnOnce(&mut Writer<'_>, &Meta) -> Result<T, Rejected>,
+    ) -> Result<T, Rejected> {
+        let begin = self.meta.revision;
+        let mut writer = Writer::new(&mut self.tree, &mut self.scratch, begin);
+        let result = request(&mut writer, &self.meta);
+        let revision = writer.revision();
+        assert!(result.is_ok() || revision == begin, "a rejected request has changed keys");
+        self.meta.revision = revision;
+        result
+    }
+
+    fn compact(&mut self, request: &CompactionRequest) -> Result<CompactionResponse, Rejected> {
+        let revision = Revision(request.revision);
+        if revision <= self.meta.compacted {
+            return Err(Rejected::Compacted);
+        }
+        if revision > self.meta.revision {
+            return Err(Rejected::FutureRevision);
+        }
+        self.meta.compacted = revision;
+        Ok(CompactionResponse { header: header(self.meta.revision) })
+    }
+
+    /// A step of the background work that compactions leave: looks at up to `revisions` of the old
+    /// revisions and removes what nobody can read any more. True when nothing is left to do.
+    pub fn compact_slice(&mut self, revisions: usize) -> bool {
+        let is_done = compaction::slice(&mut self.tree, &mut self.meta, &mut self.sweep, revisions);
+        self.meta.check();
+        is_done
+    }
+
+    /// Lets readers see all that has been applied.
+    pub fn publish(&mut self) -> View {
+        self.publish_tree();
+        self.view()
+    }
+
+    fn publish_tree(&mut self) {
+        self.tree.insert(META_KEY, &self.meta.encode(), Counted::No);
+        self.tree.publish();
+        self.published = self.meta;
+    }
+
+    /// What was published last.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View::new(self.tree.snapshot(), self.published)
+    }
+
+    /// The last entry that was applied; 0 before the first.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.meta.applied
+    }
+
+    /// The term of that entry.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.meta.term
+    }
+
+    /// Sizes of the tree.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.tree.statistics()
+    }
+}

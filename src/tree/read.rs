@@ -1,0 +1,225 @@
+//! Reading, the same way over the writer's pages and over a snapshot: descent, lookup, counting.
+
+use std::cmp::Ordering;
+use std::ops::{Deref, Range};
+
+use super::cell::{BRANCH_HEAD_BYTES, CellKey, CellValue, LEAF_HEAD_BYTES};
+use super::cursor::Cursor;
+use super::page::{KEY_PREFIX_BYTES, Kind, Node};
+use super::run::Run;
+use crate::ids::PageId;
+
+/// What a table is read through: a [`Snapshot`](super::Snapshot), or the [`Tree`](super::Tree) with the changes of the
+/// batch under way.
+pub trait Read {
+    /// The bytes of a value.
+    type Value<'a>: Deref<Target = [u8]>
+    where
+        Self: 'a;
+    /// See [`Cursor`].
+    type Cursor<'a>: Cursor
+    where
+        Self: 'a;
+
+    /// The value at `key`.
+    fn get(&self, key: &[u8]) -> Option<Self::Value<'_>>;
+
+    /// A cursor that stands nowhere yet.
+    fn cursor(&self) -> Self::Cursor<'_>;
+
+    /// Counted records in `[from, to)`, to the end without `to`; takes as long as two lookups.
+    fn count(&self, from: &[u8], to: Option<&[u8]>) -> u64;
+}
+
+/// Where pages come from.
+pub(super) trait Source {
+    type NodeGuard<'a>: Deref<Target = Node>
+    where
+        Self: 'a;
+    type RunGuard<'a>: Deref<Target = Run>
+    where
+        Self: 'a;
+
+    fn root(&self) -> (PageId, &Node);
+    fn node(&self, id: PageId) -> Self::NodeGuard<'_>;
+    fn run(&self, id: PageId) -> Self::RunGuard<'_>;
+}
+
+/// The most pages between root and leaf, both included. A branch splits only when more than 14 children would fit no
+/// more, so 2^28 pages stay within it.
+pub(super) const DEPTH_MAX: usize = 12;
+
+/// A page on the way down, and the cell that was taken there.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Step {
+    pub(super) page: PageId,
+    pub(super) index: usize,
+}
+
+/// The way from the root to a record.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Path {
+    steps: [Step; DEPTH_MAX],
+    depth: usize,
+}
+
+impl Path {
+    #[inline]
+    pub(super) fn push(&mut self, page: PageId, index: usize) {
+        self.steps[self.depth] = Step { page, index };
+        self.depth += 1;
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Step> {
+        self.depth = self.depth.checked_sub(1)?;
+        Some(self.steps[self.depth])
+    }
+
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        self.depth = 0;
+    }
+
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.steps[..self.depth]
+    }
+
+    pub(super) fn steps_mut(&mut self) -> &mut [Step] {
+        &mut self.steps[..self.depth]
+    }
+}
+
+/// Goes down to the leaf where `key` is or would be. `path` gets the branches on the way.
+pub(super) fn descend<'a, S: Source>(
+    source: &'a S,
+    key: &[u8],
+    path: &mut Path,
+) -> (PageId, S::NodeGuard<'a>) {
+    path.clear();
+    let (mut id, root) = source.root();
+    if root.kind() == Kind::Leaf {
+        return (id, source.node(id));
+    }
+    let index = child_index(source, root, key);
+    path.push(id, index);
+    id = root.child(index);
+    loop {
+        let node = source.node(id);
+        if node.kind() == Kind::Leaf {
+            return (id, node);
+        }
+        let index = child_index(source, &node, key);
+        path.push(id, index);
+        id = node.child(index);
+    }
+}
+
+/// The child of branch `node` that covers `key`. The first cell's key is empty and stands for "from the beginning".
+pub(super) fn child_index<S: Source>(source: &S, node: &Node, key: &[u8]) -> usize {
+    let (mut low, mut high) = (1, node.count());
+    while low < high {
+        let middle = low.midpoint(high);
+        match compare(source, key, node.key_with_head::<BRANCH_HEAD_BYTES>(middle)) {
+            Ordering::Less => high = middle,
+            Ordering::Equal => return middle,
+            Ordering::Greater => low = middle + 1,
+        }
+    }
+    low - 1
+}
+
+/// The first record of leaf `node` that is not before `key`, and whether it is `key`.
+pub(super) fn record_index<S: Source>(source: &S, node: &Node, key: &[u8]) -> (usize, bool) {
+    let (mut low, mut high) = (0, node.count());
+    while low < high {
+        let middle = low.midpoint(high);
+        match compare(source, key, node.key_with_head::<LEAF_HEAD_BYTES>(middle)) {
+            Ordering::Less => high = middle,
+            Ordering::Equal => return (middle, true),
+            Ordering::Greater => low = middle + 1,
+        }
+    }
+    (low, false)
+}
+
+/// Compares `key` with a cell's, which is looked up in its run only when the part in the cell does not decide.
+#[inline]
+fn compare<S: Source>(source: &S, key: &[u8], cell: CellKey<'_>) -> Ordering {
+    match cell {
+        CellKey::Inline(other) => key.cmp(other),
+        CellKey::Run { prefix, run } => {
+            let head = &key[..key.len().min(KEY_PREFIX_BYTES)];
+            head.cmp(prefix).then_with(|| key.cmp(source.run(run.page).data()))
+        }
+    }
+}
+
+/// A value, and the guard of the page that holds it.
+pub(super) enum PageValue<'a, S: Source + 'a> {
+    Inline(S::NodeGuard<'a>, Range<usize>),
+    Run(S::RunGuard<'a>),
+}
+
+impl<S: Source> PageValue<'_, S> {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            PageValue::Inline(node, range) => &node.body()[range.clone()],
+            PageValue::Run(run) => run.data(),
+        }
+    }
+}
+
+pub(super) fn get<'a, S: Source>(source: &'a S, key: &[u8]) -> Option<PageValue<'a, S>> {
+    let (_, leaf) = descend(source, key, &mut Path::default());
+    let (index, found) = record_index(source, &leaf, key);
+    if !found {
+        return None;
+    }
+    let cell = leaf.record(index);
+    match cell.value {
+        CellValue::Inline(value) => {
+            let end = leaf.slot(index) + cell.len();
+            let range = end - value.len()..end;
+            Some(PageValue::Inline(leaf, range))
+        }
+        CellValue::Run(run) => Some(PageValue::Run(source.run(run.page))),
+    }
+}
+
+pub(super) fn count<S: Source>(source: &S, from: &[u8], to: Option<&[u8]>) -> u64 {
+    let end = match to {
+        Some(to) if to <= from => return 0,
+        Some(to) => rank(source, to),
+        None => source.root().1.sum(),
+    };
+    end - rank(source, from)
+}
+
+/// Counted records before `key`.
+fn rank<S: Source>(source: &S, key: &[u8]) -> u64 {
+    let mut rank = 0;
+    let (mut id, root) = source.root();
+    if root.kind() == Kind::Branch {
+        let index = child_index(source, root, key);
+        rank += weight_before(root, index);
+        id = root.child(index);
+    }
+    loop {
+        let node = source.node(id);
+        if node.kind() == Kind::Leaf {
+            return rank + weight_before(&node, record_index(source, &node, key).0);
+        }
+        let index = child_index(source, &node, key);
+        rank += weight_before(&node, index);
+        id = node.child(index);
+    }
+}
+
+/// Counted records before cell `index`, summed from the nearer end of the page.
+fn weight_before(node: &Node, index: usize) -> u64 {
+    if index <= node.count() / 2 {
+        (0..index).map(|at| node.weight(at)).sum()
+    } else {
+        node.sum() - (index..node.count()).map(|at| node.weight(at)).sum::<u64>()
+    }
+}

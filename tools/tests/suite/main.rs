@@ -1,0 +1,26 @@
+//! The tests across processes: a real server, started as a user starts it, spoken to over its sockets.
+//!
+//! One binary on purpose: every test links tonic, and linking it once is most of the build time saved.
+//!
+//! | module | asks |
+//! |---|---|
+//! | [`etcdctl`] | does Debian's etcdctl print the same against Urd as against etcd? |
+//! | [`differential`] | do thousands of random requests get equal answers from Urd and etcd? |
+//! | [`client_crate`] | does a client library of others work? |
+//! | [`crash`] | is what was acknowledged still there after `kill -9`? |
+//! | [`hostile`] | does a bad client hurt anyone but itself? |
+//! | [`life`] | start, stop, flags, HTTP endpoints, a full disk |
+//!
+//! The server under test is the *subject*: the `urd` built beside this test, or `URD_BIN`. With
+//! `URD_TEST_SUBJECT=/usr/bin/etcd` the subject is etcd itself, which proves the tests: what etcd's own behaviour
+//! fails is a wrong test. Tests that ask for more than etcd 3.4 gives say so and pass at once in that mode.
+//!
+//! Nothing here knows Urd's insides: no crate of ours is linked but the wire messages.
+
+mod client_crate;
+mod crash;
+mod differential;
+mod etcdctl;
+mod harness;
+mod hostile;
+mod life;
