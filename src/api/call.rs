@@ -147,6 +147,8 @@ pub struct Cancelled;
 pub trait ReplyStream {
     /// Ready when the caller has taken enough of what was sent that the next message may be queued.
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Cancelled>>;
+    /// Ready once the caller has gone or its deadline has passed: for those who wait for something to send.
+    fn poll_cancelled(&mut self, context: &mut Context<'_>) -> Poll<()>;
     /// Queues a message. Callers wait for [`ReplyStream::poll_ready`] first, which bounds what is queued.
     fn send(&mut self, message: Encoded);
     /// Ends the stream.

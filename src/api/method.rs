@@ -53,4 +53,15 @@ impl Method {
             _ => return None,
         })
     }
+
+    /// Whether some method of `service`, such as `etcdserverpb.KV`, is served.
+    pub fn is_service(service: &str) -> bool {
+        matches!(
+            service,
+            "etcdserverpb.KV"
+                | "etcdserverpb.Cluster"
+                | "etcdserverpb.Maintenance"
+                | "grpc.health.v1.Health"
+        )
+    }
 }

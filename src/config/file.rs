@@ -85,13 +85,16 @@ pub(super) fn read(path: &Path) -> Result<Settings, Failure> {
 fn set(settings: &mut Settings, path: &Path, key: String, value: String) -> Result<(), Failure> {
     let name = SECTIONS.iter().find(|(place, _)| *place == key).map(|(_, name)| *name);
     let name = name.unwrap_or(&key);
-    // A section's key is a flag's name only by chance (`client-transport-security.name`).
-    let Some(flag) = flags::find(name).filter(|flag| flag.name != "config-file") else {
+    let Some(flag) = flags::find(name) else {
         return Err(Failure::FileInvalid {
             path: path.to_owned(),
             reason: format!("unknown key {key:?}{}", did_you_mean("", nearest(&key))),
         });
     };
+    if flag.name == "config-file" {
+        let reason = "it cannot name another configuration file".to_owned();
+        return Err(Failure::FileInvalid { path: path.to_owned(), reason });
+    }
     if value.is_empty() {
         return Ok(());
     }

@@ -1,33 +1,100 @@
-//! Tests of the store as a whole.
+//! Tests of the store as a whole: against a dumb model, by scripts, and of what must not be.
 
-use bytes::{Bytes, BytesMut};
-use urd_proto::etcdserverpb::{PutRequest, RangeRequest};
+mod batches;
+mod compactions;
+mod generator;
+mod model;
+mod oracle;
+mod scripts;
+mod slices;
+mod validation;
+
+use bytes::Bytes;
+use urd_proto::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
+};
 
 use super::command::{Batch, BatchBuilder, Command};
-use super::{RangeScan, Response, Step, Store, check};
-use crate::ids::{Index, Revision, Term};
+use super::{Outcome, Response, Store, View, check};
+use crate::ids::{Index, Term};
 
-#[test]
-fn a_put_is_read_back() {
-    let mut store = Store::new();
-    let mut batch = BatchBuilder::default();
-    let put = PutRequest {
-        key: Bytes::from_static(b"a\0b"),
-        value: Bytes::from_static(b"1"),
-        ..PutRequest::default()
-    };
-    batch.append_command(&Command::Put(put));
-    let batch = Batch::decode(batch.finish()).expect("own bytes");
-    let outcomes = store.apply(Index(1), Term(1), &batch);
-    assert!(matches!(&outcomes[..], [Ok(Response::Put(_))]), "{outcomes:?}");
-    let view = store.publish();
-    assert_eq!(view.revision(), Revision(2));
-    assert_eq!(check(&view), []);
+/// A store that is fed one command after another, as a raft log would.
+#[derive(Default)]
+struct Feed {
+    store: Store,
+    index: Index,
+}
 
-    let request = RangeRequest { key: Bytes::from_static(b"a\0b"), ..RangeRequest::default() };
-    let response = view.range(&request).expect("readable");
-    assert_eq!((response.kvs.len(), response.count), (1, 1));
-    let mut bytes = BytesMut::new();
-    let mut scan = RangeScan::new(view, &request).expect("readable");
-    assert!(matches!(scan.step(1 << 20, &mut bytes), Step::Done(tail) if tail.count == 1));
+impl Feed {
+    fn new() -> Self {
+        Self { store: Store::new(), index: Index(0) }
+    }
+
+    /// Applies one entry of one command, by way of its bytes.
+    fn apply(&mut self, command: &Command) -> Outcome {
+        let [outcome] =
+            <[Outcome; 1]>::try_from(self.apply_all(&[command])).expect("one outcome each");
+        outcome
+    }
+
+    /// Applies one entry of several commands.
+    fn apply_all(&mut self, commands: &[&Command]) -> Vec<Outcome> {
+        let mut batch = BatchBuilder::default();
+        for command in commands {
+            batch.append_command(command);
+        }
+        let batch = Batch::decode(batch.finish()).expect("own bytes");
+        self.index = self.index.next();
+        self.store.apply(self.index, Term(1), &batch)
+    }
+
+    fn view(&mut self) -> View {
+        self.store.publish()
+    }
+
+    /// What every test ends with.
+    fn finish(mut self) {
+        assert_sound(&self.view());
+    }
+}
+
+fn assert_sound(view: &View) {
+    let faults = check(view);
+    assert!(faults.is_empty(), "the view is not sound: {faults:#?}");
+}
+
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn put(key: &str, value: &str) -> PutRequest {
+    PutRequest { key: bytes(key), value: bytes(value), ..PutRequest::default() }
+}
+
+fn range(key: &str, range_end: &str) -> RangeRequest {
+    RangeRequest { key: bytes(key), range_end: bytes(range_end), ..RangeRequest::default() }
+}
+
+fn delete(key: &str, range_end: &str) -> DeleteRangeRequest {
+    DeleteRangeRequest { key: bytes(key), range_end: bytes(range_end), prev_kv: false }
+}
+
+fn compact(revision: i64) -> Command {
+    Command::Compaction(CompactionRequest { revision, physical: false })
+}
+
+fn txn_of(success: Vec<urd_proto::etcdserverpb::request_op::Request>) -> TxnRequest {
+    let success = success.into_iter().map(op).collect();
+    TxnRequest { compare: Vec::new(), success, failure: Vec::new() }
+}
+
+fn op(
+    request: urd_proto::etcdserverpb::request_op::Request,
+) -> urd_proto::etcdserverpb::RequestOp {
+    urd_proto::etcdserverpb::RequestOp { request: Some(request) }
+}
+
+/// The response of an outcome that is one.
+fn ok(outcome: Outcome) -> Response {
+    outcome.expect("the request is right")
 }

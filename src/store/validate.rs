@@ -15,7 +15,6 @@ use urd_proto::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 
-use super::scan::{has_revision_filter, is_default_order};
 use crate::error::Rejected;
 
 /// Checks a range.

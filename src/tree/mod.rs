@@ -1,6 +1,7 @@
 //! The copy-on-write B+tree that holds all replicated state.
 
 mod cell;
+mod check;
 mod cursor;
 mod directory;
 mod freelist;
@@ -17,6 +18,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use check::Damage;
 pub use cursor::Cursor;
 pub use read::Read;
 pub use snapshot::{Snapshot, SnapshotCursor, SnapshotValue};

@@ -116,6 +116,11 @@ impl Node {
         &self.bytes
     }
 
+    /// Where the lowest cell, or hole, begins.
+    pub(super) fn heap_start(&self) -> usize {
+        u16_at(&self.bytes, HEAP_START_AT)
+    }
+
     /// Room left for slots and cells, holes included.
     pub(super) fn free_bytes(&self) -> usize {
         self.gap_bytes() + u16_at(&self.bytes, HOLES_AT)

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Weak;
 use std::sync::atomic::{Ordering, fence};
 
-use super::snapshot::Root;
+use super::snapshot::{Root, Snapshot};
 use crate::ids::PageId;
 
 /// Held versions that one publication looks at.
@@ -86,6 +86,11 @@ impl Versions {
     /// All waiting pages, for the checker.
     pub(super) fn iter(&self) -> impl Iterator<Item = Retired> + '_ {
         self.held.values().flat_map(|held| held.last_seen.iter().copied())
+    }
+
+    /// All snapshots that someone holds, for the checker.
+    pub(super) fn snapshots(&self) -> impl Iterator<Item = Snapshot> + '_ {
+        self.held.values().filter_map(|held| held.root.upgrade()).map(Snapshot::from_root)
     }
 
     fn is_dead(&self, version: u64) -> bool {

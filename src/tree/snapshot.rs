@@ -61,7 +61,11 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub(super) fn new(root: Root) -> Snapshot {
-        Snapshot { root: Arc::new(root) }
+        Snapshot::from_root(Arc::new(root))
+    }
+
+    pub(super) fn from_root(root: Arc<Root>) -> Snapshot {
+        Snapshot { root }
     }
 
     pub(super) fn downgrade(&self) -> Weak<Root> {

@@ -22,6 +22,7 @@ fn smoke() {
                 assert_eq!(tree.remove(&key), model.remove(&key).is_some());
             }
             if rng.u32(0..100) == 0 {
+                tree.check().unwrap();
                 held.push((tree.publish(), model.clone()));
                 if held.len() > 5 {
                     held.swap_remove(rng.usize(0..5));
@@ -29,6 +30,7 @@ fn smoke() {
             }
         }
         held.push((tree.publish(), model.clone()));
+        tree.check().unwrap();
         for (s, m) in &held {
             let mut c = s.cursor();
             c.seek(&[]);

@@ -1,1 +1,25 @@
-//! The append-only log.
+//! The append-only log: opaque payloads with an index, durable in order.
+
+pub mod disk;
+mod error;
+mod format;
+mod index;
+mod log;
+mod recover;
+mod scan;
+mod segment;
+mod writer;
+
+pub use error::{
+    AppendError, CheckError, CloseError, Damage, OpenError, PrepareError, ReadError, WriteError,
+};
+pub use format::{Position, SegmentId};
+pub use log::{
+    Checked, HARD_STATE_BYTES_MAX, Log, Options, Recovered, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+    Write, check,
+};
+pub use segment::{Prepare, Prepared};
+pub use writer::{Completed, ENTRY_BYTES, Entry, WriteNumber};
+
+#[cfg(test)]
+mod tests;

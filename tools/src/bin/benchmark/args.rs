@@ -118,8 +118,10 @@ pub(crate) struct PutArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RangeArgs {
     /// First key, or the only one
+    #[arg(id = "range-key", value_name = "KEY")]
     pub(crate) key: String,
     /// End of the range, exclusive
+    #[arg(value_name = "END")]
     pub(crate) end: Option<String>,
     #[command(flatten)]
     pub(crate) amount: Amount,
@@ -285,6 +287,8 @@ mod tests {
         assert!(refusal("benchmark put --cacert=x").contains("--cacert: TLS is not supported yet"));
         assert!(refusal("benchmark --user=root:x put").contains("--user"));
         assert!(refusal("benchmark --endpoints=https://a:1 put").contains("TLS"));
+        assert!(refusal("benchmark --key=k range a").contains("--key: TLS"));
+        assert!(parse("benchmark range a b").checked_endpoints().is_ok(), "a range's key is another");
     }
 
     #[test]

@@ -1,0 +1,103 @@
+//! HTTP/1.1, by `hyper`: the plain endpoints such as `/version`, `/health` and `/metrics`.
+//!
+//! A request is handed to the service once its body is whole. Between requests a connection may be silent for
+//! [`http1_idle_timeout`](super::Options::http1_idle_timeout); the same time bounds how long a request may take to
+//! arrive, so one that trickles in is cut off.
+//!
+//! No upgrades, and no gRPC: that needs HTTP/2.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+
+use super::connections::{Connections, Control, Phase};
+use super::statistics::add;
+use super::transport::{Http1Io, Transport};
+use crate::api::Service;
+
+/// What `hyper` may buffer of a request's head.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Serves a connection until it ends.
+pub(super) async fn serve<S: Service>(
+    transport: &Rc<Transport>,
+    service: Rc<S>,
+    connections: &Rc<Connections>,
+    control: &Rc<Control>,
+) {
+    control.enter(Phase::Http1Idle, connections.tick());
+    let handler = service_fn(|request| {
+        let service = Rc::clone(&service);
+        let connections = Rc::clone(connections);
+        let control = Rc::clone(control);
+        async move { Ok::<_, Infallible>(answer(&service, &connections, &control, request).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(HEAD_BYTES_MAX);
+    let mut connection = pin!(builder.serve_connection(Http1Io(Rc::clone(transport)), handler));
+
+    let mut draining = false;
+    poll_fn(|context| {
+        control.register(context);
+        transport.turn_begin();
+        if control.close.get() {
+            return Poll::Ready(());
+        }
+        if control.drain.get() && !draining {
+            draining = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        // How it ended concerns the client only: `hyper` has answered what can be answered.
+        if connection.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        if transport.turn_unfinished() {
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    })
+    .await;
+}
+
+async fn answer<S: Service>(
+    service: &Rc<S>,
+    connections: &Connections,
+    control: &Control,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let (parts, body) = request.into_parts();
+    let body = Limited::new(body, connections.options().message_bytes_max).collect().await;
+    control.enter(Phase::Http1Busy, connections.tick());
+    let response = match body {
+        Ok(body) => {
+            add(&connections.statistics().http_requests, 1);
+            service.http(Request::from_parts(parts, body.to_bytes())).await
+        }
+        Err(error) if error.is::<LengthLimitError>() => {
+            plain(StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large\n")
+        }
+        Err(_) => plain(StatusCode::BAD_REQUEST, "the request body cannot be read\n"),
+    };
+    control.enter(Phase::Http1Idle, connections.tick());
+    response.map(Full::new)
+}
+
+/// A short answer of our own.
+pub(super) fn plain(status: StatusCode, text: &'static str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from_static(text.as_bytes()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

@@ -1,0 +1,81 @@
+//! The seam between the log and the medium: the few operations the log needs, and what each
+//! promises.
+//!
+//! [`uring`] does them on a real directory, [`memory`] in memory with faults on demand. The log is
+//! generic over [`Disk`], so the very same code runs in both; nothing above this module knows which
+//! one it is.
+//!
+//! What a power cut may do is part of the contract, because recovery is built on it:
+//! - a write through a file from [`Disk::open`] is durable once it has returned, and only then;
+//!   before, any subset of its sectors may be;
+//! - a write through a file from [`Disk::create`] is durable once a later [`File::sync`] has
+//!   returned;
+//! - a name that came, changed or went is durable once a later [`Disk::sync_directory`] has
+//!   returned; before, any subset of the changes may be.
+
+mod map;
+pub mod memory;
+pub mod uring;
+
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+
+/// A file as a directory lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub name: String,
+    pub bytes: u64,
+}
+
+/// One directory of one medium. Cloning gives another handle to the same.
+pub trait Disk: Clone + 'static {
+    type File: File<Buffer = Self::Buffer>;
+    /// Memory a write can take over. As large as asked for; what it holds at first is unspecified.
+    type Buffer: AsRef<[u8]> + AsMut<[u8]> + 'static;
+    /// A part of a file, readable in place.
+    type Map: AsRef<[u8]>;
+
+    /// The unit of writes: offsets and lengths are multiples of it.
+    fn block_bytes(&self) -> u32;
+
+    /// What an operator should know about this medium, such as that it is not durable.
+    fn warnings(&self) -> Vec<String>;
+
+    /// How a message should name a file.
+    fn path(&self, name: &str) -> String;
+
+    fn buffer(&self, bytes: usize) -> Self::Buffer;
+
+    fn list(&self) -> impl Future<Output = io::Result<Vec<Listed>>>;
+
+    /// A new, empty file, whose writes are not durable before they are synced. An old one of that
+    /// name is replaced.
+    fn create(&self, name: &str) -> impl Future<Output = io::Result<Self::File>>;
+
+    /// An existing file, whose writes are durable when they return.
+    fn open(&self, name: &str) -> impl Future<Output = io::Result<Self::File>>;
+
+    fn rename(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>>;
+
+    fn remove(&self, name: &str) -> impl Future<Output = io::Result<()>>;
+
+    fn sync_directory(&self) -> impl Future<Output = io::Result<()>>;
+
+    /// The bytes of a file in `range`, which must lie within it. Waits for the medium: not for the
+    /// path of a write. A sector that cannot be read is an error here, not a signal later.
+    fn map(&self, name: &str, range: Range<u64>) -> io::Result<Self::Map>;
+}
+
+/// An open file.
+pub trait File: 'static {
+    type Buffer;
+
+    /// Writes the buffer at `offset` and returns how many bytes were written.
+    fn write(&self, offset: u64, buffer: Self::Buffer) -> impl Future<Output = io::Result<usize>>;
+
+    /// Makes all writes that have returned durable, the file's size included.
+    fn sync(&self) -> impl Future<Output = io::Result<()>>;
+
+    fn close(self) -> impl Future<Output = io::Result<()>>;
+}

@@ -1,0 +1,866 @@
+//! The log as its owner sees it: append, learn what is durable, read, trim.
+//!
+//! What changes the log is a plain `fn`; what waits for the disk is a future that borrows nothing.
+//! So the owner keeps one `&mut Log`, spawns the futures wherever it likes, and hands their results
+//! back.
+//!
+//! ```text
+//! let write = log.append(hard_state, &entries)?;   // encoded, numbered; nothing has been written
+//! spawn(write.done);                               // writes; completes in any order with others
+//! ...
+//! let durable = log.completed(result?);            // up to this number all may be acknowledged
+//! ```
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::rc::Rc;
+
+use crate::disk::{Disk, File};
+use crate::error::{
+    AppendError, CheckError, CloseError, Damage, OpenError, PrepareError, ReadError, WriteError,
+    is_full,
+};
+use crate::format::{self, Frame, Kind, Position, SegmentHeader, SegmentId, Start};
+use crate::index::{Index, Location};
+use crate::recover::{self, Repaired};
+use crate::scan::{self, SegmentScan};
+use crate::segment::{self, Prepare, Prepared, Ready, Retired, Spare};
+use crate::writer::{Batch, Completed, Entry, Seat, Window, WriteNumber};
+
+/// The most a hard state may measure: it is carried into every segment, and room for some is kept
+/// on a full disk.
+pub const HARD_STATE_BYTES_MAX: usize = 1024;
+/// Bounds of [`Options::segment_bytes`].
+pub const SEGMENT_BYTES_MIN: u32 = 16 << 10;
+pub const SEGMENT_BYTES_MAX: u32 = 1 << 30;
+/// Blocks a segment must have at least, so that half of it holds an entry.
+const SEGMENT_BLOCKS_MIN: u32 = 16;
+/// Segments kept ready for use beside the one in use.
+const READY_MAX: usize = 1;
+
+/// How a log is to be kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Size of a segment. Applies to new ones; the old keep theirs.
+    pub segment_bytes: u32,
+    /// A number that no client can know, new at each opening. Checksums start from it, so that
+    /// nobody can put bytes into a value that recovery might take for a frame of the log.
+    pub salt: u64,
+}
+
+impl Options {
+    pub const SEGMENT_BYTES_DEFAULT: u32 = 64 << 20;
+
+    pub fn new(salt: u64) -> Options {
+        Options { segment_bytes: Options::SEGMENT_BYTES_DEFAULT, salt }
+    }
+
+    fn check(&self, block: u32) -> Result<(), OpenError> {
+        let least = SEGMENT_BYTES_MIN.max(block * SEGMENT_BLOCKS_MIN);
+        if (least..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes)
+            && self.segment_bytes.is_multiple_of(block)
+        {
+            return Ok(());
+        }
+        Err(OpenError::Unusable(format!(
+            "segments of {} bytes: must be a multiple of {block}, from {least} to {SEGMENT_BYTES_MAX}",
+            self.segment_bytes
+        )))
+    }
+
+    fn header(&self, id: SegmentId, block: u32) -> SegmentHeader {
+        SegmentHeader { id, block, bytes: self.segment_bytes, salt: mix(self.salt, id.0) }
+    }
+}
+
+/// A salt for each segment. The finalizer of splitmix64: every bit of the result depends on every
+/// bit of both.
+fn mix(salt: u64, id: u64) -> u32 {
+    let mut z = salt ^ id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) as u32
+}
+
+/// What an opening found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The first entry that is there. Whether those before it were trimmed or lost, only the owner
+    /// of the snapshot that replaced them can tell. `last + 1` when there are none.
+    pub first: u64,
+    /// The last entry; `first - 1` when there are none.
+    pub last: u64,
+    /// The last hard state.
+    pub hard_state: Option<Vec<u8>>,
+    /// What an operator should see: a tail that was cut, a medium that is not durable, a file that
+    /// is not ours.
+    pub warnings: Vec<String>,
+}
+
+/// What a full check has seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    pub segments: usize,
+    pub writes: u64,
+    pub first: u64,
+    pub last: u64,
+}
+
+/// A segment of the log.
+struct Segment<F> {
+    header: SegmentHeader,
+    opening: u16,
+    /// The offset of the next write.
+    end: u32,
+    /// The highest index of any entry in it, even one that was replaced later: until its
+    /// replacement is durable, the replaced entry is the one that a crash brings back.
+    highest: u64,
+    /// The segment's first write: once that is durable, the hard state is too, and the segments
+    /// before can go.
+    first_write: WriteNumber,
+    /// Open while writes to it may be in flight.
+    file: Option<Rc<F>>,
+}
+
+impl<F> Segment<F> {
+    fn end_position(&self) -> Position {
+        Position { segment: self.header.id, offset: self.end }
+    }
+
+    fn room(&self) -> usize {
+        (self.header.bytes - self.end) as usize
+    }
+
+    fn from_scan(scan: &SegmentScan) -> Segment<F> {
+        Segment {
+            header: scan.header,
+            opening: scan.opening,
+            end: scan.end,
+            highest: scan.highest,
+            first_write: WriteNumber(0),
+            file: None,
+        }
+    }
+}
+
+/// An append that has been accepted. Until `done` has completed, the write's bytes may or may not
+/// be on the disk.
+#[must_use = "nothing is written until `done` is run"]
+pub struct Write<F> {
+    pub number: WriteNumber,
+    /// Does the write. To drop it before it has completed leaves a hole, so the log fails as if the
+    /// write had.
+    pub done: F,
+}
+
+/// The log. See the [crate's documentation](crate).
+///
+/// Invariants:
+/// - `segments` is never empty; the last is the one appended to, and `chain` is the checksum of its
+///   last frame.
+/// - The files of all but the last are complete: no write will be made to them any more.
+/// - `index` covers exactly the entries of the writes accepted so far.
+/// - Nothing in `ready` has an id below that of a segment in `segments`.
+pub struct Log<D: Disk> {
+    disk: D,
+    options: Options,
+    index: Index,
+    /// The last one appended.
+    hard_state: Option<Vec<u8>>,
+    segments: VecDeque<Segment<D::File>>,
+    chain: u32,
+    /// What the last frame written says the last index is; differs from the index's while a restart
+    /// is pending.
+    last_written: u64,
+    window: Window,
+    ready: VecDeque<Ready<D::File>>,
+    spares: Vec<Spare>,
+    retired: Vec<Retired>,
+    close: Vec<Rc<D::File>>,
+    id_next: SegmentId,
+    preparing: bool,
+    /// Why the last preparation failed: for want of room, or else.
+    full: bool,
+    /// Shared with the futures of the writes in flight.
+    failed: Rc<Cell<bool>>,
+}
+
+impl<D: Disk> Log<D> {
+    /// Opens the log in the disk's directory, or begins one there. Everything that [`Recovered`]
+    /// names is durable on return, and so is a first write of this opening, which vouches for it.
+    /// No other process may use the directory.
+    pub async fn open(disk: D, options: Options) -> Result<(Log<D>, Recovered), OpenError> {
+        options.check(disk.block_bytes())?;
+        let scan = recover::scan(&disk).await?;
+        let decision = recover::decide(&scan);
+        let warnings = recover::report(&disk, &scan, &decision)?;
+        let repaired = recover::repair(&disk, scan, options.segment_bytes).await?;
+        let mut log = Log::from_repaired(disk, options, &repaired);
+        log.begin(&repaired).await?;
+        let recovered = Recovered {
+            first: log.first_index(),
+            last: log.last_index(),
+            hard_state: log.hard_state.clone(),
+            warnings,
+        };
+        log.check_invariants();
+        Ok((log, recovered))
+    }
+
+    fn from_repaired(disk: D, options: Options, repaired: &Repaired) -> Log<D> {
+        let tail = repaired.chain.last();
+        Log {
+            disk,
+            options,
+            index: repaired.index.clone(),
+            hard_state: repaired.hard_state.clone(),
+            segments: repaired.chain.iter().map(Segment::from_scan).collect(),
+            chain: tail.map_or(0, |tail| tail.crc),
+            last_written: tail.map_or(0, |tail| tail.last),
+            window: Window::new(tail.map_or(Position::default(), SegmentScan::end_position)),
+            ready: VecDeque::new(),
+            spares: repaired.spares.clone(),
+            retired: Vec::new(),
+            close: Vec::new(),
+            id_next: repaired.id_next,
+            preparing: false,
+            full: false,
+            failed: Rc::new(Cell::new(false)),
+        }
+    }
+
+    /// The opening's own write, alone and durable before any other is encoded. It carries a new
+    /// opening number (or stands in a new segment), from which recovery knows that a write of an
+    /// earlier opening behind it is a leftover.
+    async fn begin(&mut self, repaired: &Repaired) -> Result<(), OpenError> {
+        if !self.begin_in_tail(repaired).await? {
+            let made = self.make_segment().await?;
+            self.ready.push_back(made);
+            self.roll();
+        }
+        let file = self.disk.path(&segment::segment_name(self.tail().header.id));
+        let write = self.encode(None, &[]);
+        let completed = write.done.await.map_err(|error| OpenError::Io {
+            action: "write the opening",
+            file,
+            source: error.into_source(),
+        })?;
+        self.window.complete(completed.number);
+        // The opening's write is number 0, durable like everything before it.
+        self.window = Window::new(self.window.durable_end());
+        self.tail_mut().first_write = WriteNumber(0);
+        Ok(())
+    }
+
+    /// Continues the last segment, if its blocks are as the disk wants them and it has room.
+    async fn begin_in_tail(&mut self, repaired: &Repaired) -> Result<bool, OpenError> {
+        let Some(scan) = repaired.chain.last() else {
+            return Ok(false);
+        };
+        let Some(opening) = scan.opening_max.checked_add(1) else {
+            return Ok(false);
+        };
+        let block = scan.header.block;
+        let room = (scan.header.bytes - scan.end) as usize;
+        if block < self.disk.block_bytes() || room < format::padded(Batch::default().bytes(), block)
+        {
+            return Ok(false);
+        }
+        let name = segment::segment_name(scan.id());
+        let file = self.disk.open(&name).await.map_err(|source| OpenError::Io {
+            action: "open",
+            file: self.disk.path(&name),
+            source,
+        })?;
+        let tail = self.tail_mut();
+        tail.opening = opening;
+        tail.file = Some(Rc::new(file));
+        Ok(true)
+    }
+
+    async fn make_segment(&mut self) -> Result<Ready<D::File>, OpenError> {
+        let header = self.options.header(self.id_next, self.disk.block_bytes());
+        self.id_next.0 += 1;
+        let spare = self.spares.pop();
+        segment::make(&self.disk, header, spare).await.map_err(|error| {
+            let PrepareError { action, file, source } = error;
+            if is_full(&source) {
+                OpenError::Full { file, bytes: header.bytes, source }
+            } else {
+                OpenError::Io { action, file, source }
+            }
+        })
+    }
+
+    /// The first entry that can be read; `last_index() + 1` when there are none.
+    pub fn first_index(&self) -> u64 {
+        self.index.first()
+    }
+
+    /// The last entry appended, durable or not; `first_index() - 1` when there are none.
+    pub fn last_index(&self) -> u64 {
+        self.index.last()
+    }
+
+    /// The last hard state appended, durable or not.
+    pub fn hard_state(&self) -> Option<&[u8]> {
+        self.hard_state.as_deref()
+    }
+
+    /// The highest write that is durable with all before it.
+    pub fn durable(&self) -> WriteNumber {
+        self.window.durable()
+    }
+
+    /// How many writes are not known to be durable with all before them.
+    pub fn in_flight(&self) -> usize {
+        self.window.in_flight()
+    }
+
+    /// Bytes that the frames of one append may measure at most: each entry's payload and
+    /// [`ENTRY_BYTES`] more.
+    ///
+    /// [`ENTRY_BYTES`]: crate::ENTRY_BYTES
+    pub fn append_bytes_max(&self) -> usize {
+        let block = self.disk.block_bytes();
+        let room = (self.options.segment_bytes - format::data_offset(block)) as usize;
+        let kept = reserve_bytes(self.options.segment_bytes, block);
+        // What a write carries beside its entries when it is the first of a segment.
+        let extra = Batch {
+            start: Some(Start { after: Position::default() }),
+            restart: Some(0),
+            ..Batch::default()
+        };
+        room - kept - extra.bytes() - format::frame_bytes(HARD_STATE_BYTES_MAX)
+    }
+
+    /// Whether an append whose entries measure `bytes` (see
+    /// [`append_bytes_max`](Log::append_bytes_max)) would find room now. Ask before accepting what
+    /// cannot be refused later.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let extra = Batch { restart: Some(0), ..Batch::default() };
+        let bytes = bytes + extra.bytes() + format::frame_bytes(HARD_STATE_BYTES_MAX);
+        !self.failed.get()
+            && bytes <= self.append_bytes_max()
+            && self.seat(bytes, Use::Entries).is_ok()
+    }
+
+    /// Encodes one durable batch, a hard state and entries of consecutive indexes, either of which
+    /// may be missing.
+    ///
+    /// The first entry may be at or before the last one of the log: it and everything behind it are
+    /// replaced. It may not leave a gap, nor lie before the first entry; both are faults of the
+    /// caller and panic.
+    ///
+    /// Starts nothing: the write happens when [`Write::done`] is run. All of it becomes durable or
+    /// nothing.
+    pub fn append(
+        &mut self,
+        hard_state: Option<&[u8]>,
+        entries: &[Entry<'_>],
+    ) -> Result<Write<impl Future<Output = Result<Completed, WriteError>> + use<D>>, AppendError>
+    {
+        self.check_entries(entries);
+        if self.failed.get() {
+            return Err(AppendError::Failed);
+        }
+        if let Some(bytes) =
+            hard_state.map(<[u8]>::len).filter(|bytes| *bytes > HARD_STATE_BYTES_MAX)
+        {
+            return Err(AppendError::TooLarge { bytes, bytes_max: HARD_STATE_BYTES_MAX });
+        }
+        let bytes = entries.iter().map(Entry::frame_bytes).sum();
+        let bytes_max = self.append_bytes_max();
+        if bytes > bytes_max {
+            return Err(AppendError::TooLarge { bytes, bytes_max });
+        }
+        let restart = self.pending_restart(entries);
+        let batch = Batch { start: None, hard_state, restart, entries };
+        let purpose = if entries.is_empty() { Use::HardState } else { Use::Entries };
+        if self.seat(batch.bytes(), purpose)? == Room::InNext {
+            self.roll();
+        }
+        Ok(self.encode(hard_state, entries))
+    }
+
+    /// Notes that a write is durable. Returns the highest write that is durable with all before it:
+    /// everything up to it may be acknowledged, nothing else.
+    pub fn completed(&mut self, completed: Completed) -> WriteNumber {
+        let durable = self.window.complete(completed.number);
+        let segment = self.window.durable_segment();
+        // No write to a segment before the one the durable part ends in can be in flight.
+        for older in self.segments.iter_mut().take_while(|older| older.header.id < segment) {
+            self.close.extend(older.file.take());
+        }
+        durable
+    }
+
+    /// The entries from `lo` on, up to but without `hi`, and not many more bytes than `bytes_max`;
+    /// at least one, and only durable ones. Waits for the disk: for catching up and replay, not for
+    /// the path of a request. To stream a long log, ask for what follows the last entry of the
+    /// answer.
+    pub fn read(
+        &self,
+        lo: u64,
+        hi: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let mut index = lo;
+        while index < hi && (entries.is_empty() || bytes < bytes_max) {
+            let run = match self.run(index, hi, bytes_max - bytes) {
+                Ok(run) => run,
+                // What there is, is an answer. The next call will say why there is no more.
+                Err(_) if !entries.is_empty() => break,
+                Err(error) => return Err(error),
+            };
+            bytes += run.iter().map(|location| location.bytes as usize).sum::<usize>();
+            self.read_run(index, &run, &mut entries)?;
+            index += run.len() as u64;
+        }
+        Ok(entries)
+    }
+
+    /// Entries before `index` are not needed any more, and the segments that hold nothing else will
+    /// be recycled by the next [`prepare`](Log::prepare). Entries that share a segment with later
+    /// ones come back at the next opening.
+    ///
+    /// With an `index` beyond the last entry's successor the log becomes empty and continues at
+    /// `index`, as after a snapshot that was received. That jump becomes durable with the next
+    /// append of an entry; the snapshot itself must be durable before.
+    pub fn trim_prefix(&mut self, index: u64) {
+        if index > self.index.last() + 1 {
+            self.index.restart(index - 1);
+        } else {
+            self.index.trim(index);
+        }
+        while let Some(next) = self.segments.get(1) {
+            let first = &self.segments[0];
+            let needed = first.highest >= index;
+            let relied_on = self.window.durable() < next.first_write || first.file.is_some();
+            if needed || relied_on {
+                break;
+            }
+            let first = self.segments.pop_front().expect("invariant: there are two");
+            self.retired
+                .push(Retired { id: first.header.id, bytes: u64::from(first.header.bytes) });
+        }
+        self.check_invariants();
+    }
+
+    /// Work for a background task, if there is any: recycle what was trimmed, make the next
+    /// segment. Run it, and hand the result to [`prepared`](Log::prepared). Ask after every append,
+    /// trim and `prepared`; it costs nothing.
+    pub fn prepare(&mut self) -> Option<Prepare<D>> {
+        let wanted = self.ready.len() < READY_MAX;
+        let work = wanted || !self.retired.is_empty() || !self.close.is_empty();
+        if self.preparing || self.failed.get() || !work {
+            return None;
+        }
+        self.preparing = true;
+        let make = wanted.then(|| {
+            let header = self.options.header(self.id_next, self.disk.block_bytes());
+            self.id_next.0 += 1;
+            header
+        });
+        Some(Prepare {
+            disk: self.disk.clone(),
+            close: std::mem::take(&mut self.close),
+            retire: std::mem::take(&mut self.retired),
+            spares: std::mem::take(&mut self.spares),
+            make,
+            segment_bytes: self.options.segment_bytes,
+        })
+    }
+
+    /// Takes over what a [`Prepare`] has done. After an error, which the log survives as long as
+    /// the current segment has room, [`prepare`](Log::prepare) offers the work again: wait a while
+    /// first, or until something was trimmed.
+    pub fn prepared(&mut self, prepared: Prepared<D>) -> Result<(), PrepareError> {
+        let Prepared { ready, spares, retire, error } = prepared;
+        self.preparing = false;
+        self.ready.extend(ready);
+        self.spares.extend(spares);
+        // Those that were trimmed meanwhile are newer.
+        self.retired.splice(0..0, retire);
+        self.full = error.is_some();
+        error.map_or(Ok(()), Err)
+    }
+
+    /// Ends the log in good order: a last write vouches for all before it, so that the next opening
+    /// detects any damage. All writes must have completed.
+    pub async fn close(mut self) -> Result<(), CloseError> {
+        if self.failed.get() {
+            return Err(CloseError::Failed);
+        }
+        if self.in_flight() > 0 {
+            return Err(CloseError::InFlight(self.in_flight()));
+        }
+        // Without room there is no such write, and the next opening detects a little less.
+        if self.seat(Batch::default().bytes(), Use::HardState) == Ok(Room::Here) {
+            let completed = self.encode(None, &[]).done.await?;
+            self.window.complete(completed.number);
+        }
+        let ready = self.ready.drain(..).map(|ready| ready.file);
+        let files = self.segments.iter_mut().filter_map(|segment| segment.file.take());
+        for file in ready.chain(files).chain(self.close.drain(..)) {
+            let closed = segment::close(&self.disk, file).await;
+            closed.map_err(|PrepareError { action, file, source }| CloseError::Io {
+                action,
+                file,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Reads everything again and compares it with what is in memory. While writes are in flight
+    /// the files may say more than is durable, and are compared only as far as it is.
+    pub async fn check(&self) -> Result<Checked, CheckError> {
+        let scan = recover::scan(&self.disk).await?;
+        let decision = recover::decide(&scan);
+        recover::report(&self.disk, &scan, &decision)?;
+        let differs =
+            |what, disk: String, memory: String| Err(CheckError::Differs { what, disk, memory });
+        let durable_end = self.window.durable_end();
+        if scan.end() < durable_end {
+            return differs("durable end", scan.end().to_string(), durable_end.to_string());
+        }
+        if self.in_flight() == 0 && self.last_written == self.index.last() {
+            let tail = self.tail();
+            let crc = scan.chain.last().map_or(0, |tail| tail.crc);
+            if (scan.end(), crc) != (tail.end_position(), self.chain) {
+                return differs("end", scan.end().to_string(), tail.end_position().to_string());
+            }
+            if scan.hard_state != self.hard_state {
+                return differs(
+                    "hard state",
+                    format!("{:?}", scan.hard_state),
+                    format!("{:?}", self.hard_state),
+                );
+            }
+            let mut index = scan.index.clone();
+            index.trim(self.index.first());
+            if index != self.index {
+                let range = |index: &Index| format!("entries {}..={}", index.first(), index.last());
+                return differs("index", range(&index), range(&self.index));
+            }
+        }
+        Ok(Checked {
+            segments: scan.chain.len(),
+            writes: scan.chain.iter().map(|segment| segment.writes).sum(),
+            first: scan.index.first(),
+            last: scan.index.last(),
+        })
+    }
+}
+
+/// Verifies the log in a directory that nobody has open, and changes nothing.
+pub async fn check<D: Disk>(disk: &D) -> Result<Checked, OpenError> {
+    let scan = recover::scan(disk).await?;
+    let decision = recover::decide(&scan);
+    recover::report(disk, &scan, &decision)?;
+    Ok(Checked {
+        segments: scan.chain.len(),
+        writes: scan.chain.iter().map(|segment| segment.writes).sum(),
+        first: scan.index.first(),
+        last: scan.index.last(),
+    })
+}
+
+/// What room is asked for. Of the last segment that can be had, a part is kept for hard states, so
+/// that a member whose disk is full can still vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Entries,
+    HardState,
+}
+
+/// What is kept of a segment: a sixteenth, 256 KiB at most, which is dozens of elections.
+fn reserve_bytes(segment_bytes: u32, block: u32) -> usize {
+    format::padded((segment_bytes as usize / 16).min(256 << 10), block)
+}
+
+/// Where a write goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Here,
+    InNext,
+}
+
+// The steps of an append.
+impl<D: Disk> Log<D> {
+    fn tail(&self) -> &Segment<D::File> {
+        self.segments.back().expect("invariant: there is a segment once the log is open")
+    }
+
+    fn tail_mut(&mut self) -> &mut Segment<D::File> {
+        self.segments.back_mut().expect("invariant: there is a segment once the log is open")
+    }
+
+    fn check_entries(&self, entries: &[Entry<'_>]) {
+        let Some(first) = entries.first() else {
+            return;
+        };
+        assert!(
+            (self.index.first()..=self.index.last() + 1).contains(&first.index),
+            "an append at {} to a log of entries {}..={}",
+            first.index,
+            self.index.first(),
+            self.index.last(),
+        );
+        let consecutive = entries.windows(2).all(|pair| pair[1].index == pair[0].index + 1);
+        assert!(consecutive, "an append of entries that are not consecutive");
+    }
+
+    /// The restart to write down, if the log's next index is not the one that the files imply.
+    fn pending_restart(&self, entries: &[Entry<'_>]) -> Option<u64> {
+        let first = entries.first()?.index;
+        (first > self.last_written + 1).then(|| first - 1)
+    }
+
+    /// Where a write of `bytes` goes, if anywhere.
+    fn seat(&self, bytes: usize, purpose: Use) -> Result<Room, AppendError> {
+        let tail = self.tail();
+        let padded = format::padded(bytes, tail.header.block);
+        let room = tail.room();
+        if !self.ready.is_empty() {
+            return Ok(if padded <= room { Room::Here } else { Room::InNext });
+        }
+        let kept = match purpose {
+            Use::Entries => reserve_bytes(tail.header.bytes, tail.header.block),
+            Use::HardState => 0,
+        };
+        match padded + kept <= room {
+            true => Ok(Room::Here),
+            false if self.full => Err(AppendError::Full),
+            false => Err(AppendError::NotReady),
+        }
+    }
+
+    /// Turns to the next segment, which is ready. Its first write will say where this one ended.
+    fn roll(&mut self) {
+        let Ready { header, file } =
+            self.ready.pop_front().expect("invariant: asked for only when there is one");
+        let first_write = WriteNumber(self.window.last().0 + 1);
+        assert!(
+            self.segments.back().is_none_or(|tail| tail.header.id < header.id),
+            "invariant: ids grow"
+        );
+        self.segments.push_back(Segment {
+            header,
+            opening: 0,
+            end: format::data_offset(header.block),
+            highest: 0,
+            first_write,
+            file: Some(file),
+        });
+    }
+
+    /// Where the log ended before the segment that is appended to, if its first write is still to
+    /// come.
+    fn start(&self) -> Option<Start> {
+        let tail = self.tail();
+        if tail.end > format::data_offset(tail.header.block) {
+            return None;
+        }
+        let before = self.segments.len().checked_sub(2).and_then(|nth| self.segments.get(nth));
+        Some(Start { after: before.map_or(Position::default(), Segment::end_position) })
+    }
+
+    /// Lays out a write that is known to fit where the log ends.
+    fn encode(
+        &mut self,
+        hard_state: Option<&[u8]>,
+        entries: &[Entry<'_>],
+    ) -> Write<impl Future<Output = Result<Completed, WriteError>> + use<D>> {
+        let start = self.start();
+        let restart = self.pending_restart(entries);
+        if let Some(state) = hard_state {
+            self.hard_state = Some(state.to_vec());
+        }
+        // The first write of a segment carries the hard state, so that the segments before it can
+        // go.
+        let carried = if start.is_some() { self.hard_state.take() } else { None };
+        let batch =
+            Batch { start, hard_state: carried.as_deref().or(hard_state), restart, entries };
+        let tail = self.tail();
+        let seat = Seat {
+            at: tail.end_position(),
+            opening: tail.opening,
+            salt: tail.header.salt,
+            previous: self.chain,
+            last: self.last_written,
+            durable: self.window.durable_end(),
+        };
+        let bytes = format::padded(batch.bytes(), tail.header.block);
+        assert!(bytes <= tail.room(), "invariant: a write is laid out only where it fits");
+        let mut buffer = self.disk.buffer(bytes);
+        let index = &mut self.index;
+        self.chain = batch.encode(buffer.as_mut(), seat, |nth, location| {
+            assert!(index.put(nth, location), "invariant: the entries have been checked");
+        });
+        if carried.is_some() {
+            self.hard_state = carried;
+        }
+        self.advance(bytes, entries);
+        let number = self.window.submit(self.tail().end_position());
+        Write { number, done: self.write(number, seat.at.offset, buffer) }
+    }
+
+    fn advance(&mut self, bytes: usize, entries: &[Entry<'_>]) {
+        let last = entries.last().map(|entry| entry.index);
+        self.last_written = last.unwrap_or(self.last_written);
+        let tail = self.tail_mut();
+        tail.end += u32::try_from(bytes).expect("invariant: a write fits a segment of < 4 GiB");
+        tail.highest = tail.highest.max(last.unwrap_or(0));
+        self.check_invariants();
+    }
+
+    /// The future that does a write. It owns all it needs, and fails the log unless it completes.
+    fn write(
+        &self,
+        number: WriteNumber,
+        offset: u32,
+        buffer: D::Buffer,
+    ) -> impl Future<Output = Result<Completed, WriteError>> + use<D> {
+        let tail = self.tail();
+        let file = tail.file.clone().expect("invariant: the last segment is open");
+        let (disk, id) = (self.disk.clone(), tail.header.id);
+        let latch = Latch(Some(self.failed.clone()));
+        async move {
+            let bytes = buffer.as_ref().len();
+            let name = || disk.path(&segment::segment_name(id));
+            match file.write(u64::from(offset), buffer).await {
+                Ok(written) if written == bytes => {
+                    latch.release();
+                    Ok(Completed { number })
+                }
+                Ok(written) => Err(WriteError::Short { file: name(), offset, bytes, written }),
+                Err(source) => Err(WriteError::Io { file: name(), offset, bytes, source }),
+            }
+        }
+    }
+
+    fn check_invariants(&self) {
+        debug_assert!(!self.segments.is_empty());
+        debug_assert!(self.tail().file.is_some(), "the last segment is open");
+        debug_assert!(self.tail().end <= self.tail().header.bytes);
+        debug_assert!(self.window.durable_end() <= self.tail().end_position());
+        debug_assert!(self.retired.iter().all(|retired| retired.id < self.segments[0].header.id));
+    }
+}
+
+/// Fails the log when it is dropped before it was released: a write that failed, or that nobody saw
+/// to its end.
+struct Latch(Option<Rc<Cell<bool>>>);
+
+impl Latch {
+    fn release(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Latch {
+    fn drop(&mut self) {
+        if let Some(failed) = &self.0 {
+            failed.set(true);
+        }
+    }
+}
+
+// The steps of a read.
+impl<D: Disk> Log<D> {
+    /// Where the entries from `lo` on stand, as far as they are durable, in one segment, in
+    /// ascending order and within the bounds given. At least one.
+    fn run(&self, lo: u64, hi: u64, bytes_max: usize) -> Result<Vec<Location>, ReadError> {
+        if lo < self.index.first() {
+            return Err(ReadError::Trimmed { index: lo, first: self.index.first() });
+        }
+        let mut run: Vec<Location> = Vec::new();
+        let mut bytes = 0;
+        for index in lo..hi {
+            let Some(location) = self.index.get(index) else {
+                break;
+            };
+            if let Some(last) = run.last() {
+                let apart = location.segment != last.segment || location.offset < last.offset;
+                if apart || bytes >= bytes_max {
+                    break;
+                }
+            }
+            if !self.window.covers(location.position()) {
+                return if run.is_empty() { Err(ReadError::InFlight { index }) } else { Ok(run) };
+            }
+            bytes += location.bytes as usize;
+            run.push(location);
+        }
+        if run.is_empty() {
+            return Err(ReadError::Beyond { index: lo, last: self.index.last() });
+        }
+        Ok(run)
+    }
+
+    /// Reads what [`run`](Log::run) found, through one mapping.
+    fn read_run(
+        &self,
+        lo: u64,
+        run: &[Location],
+        entries: &mut Vec<(u64, Vec<u8>)>,
+    ) -> Result<(), ReadError> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            return Ok(());
+        };
+        let start = scan::frame_range(first.offset, first.bytes).start;
+        let end = scan::frame_range(last.offset, last.bytes).end;
+        let segment = self.segments.iter().find(|segment| segment.header.id == first.segment);
+        let segment = segment.expect("invariant: an indexed entry stands in a segment of the log");
+        let salt = segment.header.salt;
+        let name = segment::segment_name(first.segment);
+        let map = self.disk.map(&name, start..end).map_err(|source| ReadError::Io {
+            action: "read",
+            file: self.disk.path(&name),
+            source,
+        })?;
+        for (index, location) in (lo..).zip(run) {
+            let at = u64::from(location.offset) - start;
+            let rest = map.as_ref().get(at as usize..).unwrap_or_default();
+            let payload = self.verify(index, location, salt, rest)?;
+            entries.push((index, payload.to_vec()));
+        }
+        Ok(())
+    }
+
+    /// The payload of the entry whose frame begins `bytes`: what was sound when the log was opened,
+    /// or written since, may have been damaged in the meantime.
+    fn verify<'a>(
+        &self,
+        index: u64,
+        location: &Location,
+        salt: u32,
+        bytes: &'a [u8],
+    ) -> Result<&'a [u8], Damage> {
+        let damage = |found: String| Damage {
+            file: self.disk.path(&segment::segment_name(location.segment)),
+            offset: u64::from(location.offset),
+            found,
+            expected: format!("entry {index} of {} bytes", location.bytes),
+        };
+        let frame = Frame::decode(bytes, salt).map_err(|fault| damage(fault.to_string()))?;
+        let same = frame.kind == Kind::Entry
+            && frame.index == index
+            && frame.segment == location.segment
+            && frame.payload.len() == location.bytes as usize;
+        if !same {
+            return Err(damage(format!(
+                "{:?} {} of {} bytes",
+                frame.kind,
+                frame.index,
+                frame.payload.len()
+            )));
+        }
+        Ok(frame.payload)
+    }
+}
