@@ -288,7 +288,10 @@ mod tests {
         assert!(refusal("benchmark --user=root:x put").contains("--user"));
         assert!(refusal("benchmark --endpoints=https://a:1 put").contains("TLS"));
         assert!(refusal("benchmark --key=k range a").contains("--key: TLS"));
-        assert!(parse("benchmark range a b").checked_endpoints().is_ok(), "a range's key is another");
+        assert!(
+            parse("benchmark range a b").checked_endpoints().is_ok(),
+            "a range's key is another"
+        );
     }
 
     #[test]

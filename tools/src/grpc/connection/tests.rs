@@ -163,9 +163,8 @@ fn peers_windows_are_respected() {
     assert!(frames.iter().all(|(head, _)| head.length <= PAYLOAD_BYTES_MAX));
     assert_eq!(data_bytes(&frames), 65_535, "the window of the connection");
 
-    let update = |stream, increment: u32| {
-        frame(kind::WINDOW_UPDATE, 0, stream, &increment.to_be_bytes())
-    };
+    let update =
+        |stream, increment: u32| frame(kind::WINDOW_UPDATE, 0, stream, &increment.to_be_bytes());
     receive(&mut connection, &update(0, 100_000));
     let frames = sent(&mut connection);
     assert_eq!(data_bytes(&frames), 80_000 - 65_535, "the windows of both streams");
