@@ -27,8 +27,6 @@ pub const PROPOSALS_PER_SHARD_MAX: usize = 65_536;
 /// Log writes under way at once.
 pub const LOG_WRITES_IN_FLIGHT: usize = 8;
 
-/// What a record in the log costs beside its data: its frame, raft's head, padding to a block, a hard state.
-pub const RECORD_OVERHEAD_BYTES: usize = 16 * 1024;
 /// Requests or bytes that make a batch worth another write while one is under way; below, waiting gathers more.
 pub const BATCH_REQUESTS_WORTH_A_WRITE: usize = 128;
 /// See [`BATCH_REQUESTS_WORTH_A_WRITE`].
@@ -40,7 +38,7 @@ pub const REPLAY_BYTES: usize = 4 * MIB;
 /// Applied entries kept in memory for members that lag a little.
 pub const WINDOW_ENTRIES_MAX: usize = 1024;
 /// Bytes of applied entries kept in memory.
-pub const WINDOW_BYTES_MAX: usize = 16 * MIB;
+pub const WINDOW_BYTES_MAX: usize = 32 * MIB;
 /// Revisions that one background slice of a compaction looks at.
 pub const COMPACT_REVISIONS_PER_SLICE: usize = 512;
 
@@ -52,7 +50,7 @@ pub const RANGE_SLICE_BYTES: usize = 256 * 1024;
 pub const RESPONSE_BYTES_MAX: usize = i32::MAX as usize - MIB;
 
 /// Size of a log segment.
-pub const SEGMENT_BYTES: usize = 64 * MIB;
+pub const SEGMENT_BYTES: u32 = 64 << 20;
 
 /// How long a request may wait for its outcome when the client set no deadline: etcd's 5 s and two elections.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
@@ -64,4 +62,4 @@ const _: () = assert!(BATCH_REQUESTS_WORTH_A_WRITE <= BATCH_REQUESTS_MAX);
 const _: () = assert!(WINDOW_BYTES_MAX > REQUEST_BYTES_MAX);
 const _: () = assert!(REQUEST_BYTES_DEFAULT <= REQUEST_BYTES_MAX);
 const _: () =
-    assert!(REQUEST_BYTES_MAX + REQUEST_OVERHEAD_BYTES + BATCH_BYTES <= SEGMENT_BYTES / 2);
+    assert!(REQUEST_BYTES_MAX + REQUEST_OVERHEAD_BYTES + BATCH_BYTES <= SEGMENT_BYTES as usize / 2);

@@ -20,10 +20,14 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if let Err(error) = logging::init(&config.log) {
-        eprintln!("urd: {error}");
-        return ExitCode::FAILURE;
-    }
+    // Held to the end: dropping it writes out what is still queued.
+    let _log = match logging::init(&config) {
+        Ok(guard) => guard,
+        Err(error) => {
+            eprintln!("urd: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     for warning in warnings {
         tracing::warn!("{warning}");
     }

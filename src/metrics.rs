@@ -61,7 +61,6 @@ pub struct Metrics {
     proposals_failed: AtomicU64,
     leader_changes: AtomicU64,
     connections: AtomicU64,
-    calls: AtomicU64,
     bytes_received: AtomicU64,
     bytes_sent: AtomicU64,
 }
@@ -96,7 +95,6 @@ impl Metrics {
     /// What a shard's connections have done since it last said so.
     pub fn network(&self, change: &NetworkChange) {
         self.connections.fetch_add(change.connections.cast_unsigned(), Relaxed);
-        self.calls.fetch_add(change.calls, Relaxed);
         self.bytes_received.fetch_add(change.bytes_received, Relaxed);
         self.bytes_sent.fetch_add(change.bytes_sent, Relaxed);
     }
@@ -194,11 +192,6 @@ impl Metrics {
             self.connections.load(Relaxed),
         );
         page.counter(
-            "urd_network_client_calls_total",
-            "gRPC calls started.",
-            self.calls.load(Relaxed),
-        );
-        page.counter(
             "etcd_network_client_grpc_received_bytes_total",
             "Bytes from clients.",
             self.bytes_received.load(Relaxed),
@@ -217,8 +210,6 @@ impl Metrics {
 pub struct NetworkChange {
     /// Connections opened less those closed.
     pub connections: i64,
-    /// Calls started.
-    pub calls: u64,
     /// Bytes read.
     pub bytes_received: u64,
     /// Bytes written.

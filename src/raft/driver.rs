@@ -5,13 +5,14 @@
 //! and why they stand in this order, are in the module's page ([`super`]).
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message};
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message, MessageType};
 use raft::{RawNode, StateRole};
 use thiserror::Error;
 use urd_wal::disk::Disk;
-use urd_wal::{Completed, Log, Recovered, Write, WriteNumber};
+use urd_wal::{Completed, Log, Recovered, WriteError, WriteNumber};
 
 use super::entry::{self, MalformedRecord};
 use super::pending::Pending;
@@ -74,13 +75,20 @@ pub enum Fatal {
     Raft(#[from] raft::Error),
 }
 
+/// A write of the log that has to be run.
+pub struct Write {
+    /// Bytes of the entries in it.
+    pub bytes: usize,
+    /// Does it.
+    pub done: Pin<Box<dyn Future<Output = Result<Completed, WriteError>>>>,
+}
+
 /// What a turn leaves to be done, in this order.
-#[derive(Debug)]
-pub struct Turn<D: Disk, P, R> {
+pub struct Turn<P, R> {
     /// Messages that may leave at once.
     pub messages: Vec<Message>,
     /// A durable write to start; its completion goes to [`Driver::written`].
-    pub write: Option<Write<D>>,
+    pub write: Option<Write>,
     /// Proposals that were applied, each with its requests' outcomes.
     pub outcomes: Vec<(P, Vec<Outcome>)>,
     /// Proposals whose entries were replaced, or whose leader is no more.
@@ -92,7 +100,6 @@ pub struct Turn<D: Disk, P, R> {
 }
 
 /// What a finished ready waits for.
-#[derive(Debug)]
 struct Flight {
     /// The log write that makes it durable: its own, or the last one before it.
     write: WriteNumber,
@@ -207,10 +214,10 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         if self.node.raft.state != StateRole::Leader {
             return Err((Unavailable::NoLeader, proposal));
         }
-        if !self.log.has_room(batch.len() + limits::RECORD_OVERHEAD_BYTES) {
+        if !self.log.has_room(entry::HEAD_BYTES + batch.len() + urd_wal::ENTRY_BYTES) {
             return Err((Unavailable::NoSpace, proposal));
         }
-        match self.node.propose(Vec::new(), batch.into()) {
+        match self.step_proposal(batch) {
             Ok(()) => {
                 let index = Index(self.node.raft.raft_log.last_index());
                 self.pending.push(index, Term(self.node.raft.term), proposal);
@@ -218,6 +225,17 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             }
             Err(_) => Err((Unavailable::NoLeader, proposal)),
         }
+    }
+
+    /// `RawNode::propose` would copy the data into a `Vec` of its own.
+    fn step_proposal(&mut self, batch: Bytes) -> raft::Result<()> {
+        let mut entry = Entry::default();
+        entry.data = batch;
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.node.raft.id;
+        message.set_entries(vec![entry].into());
+        self.node.raft.step(message)
     }
 
     /// Opens one round for all `readers`.
@@ -253,7 +271,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     }
 
     /// One turn, or `None` if there is nothing to do. The numbers are those of the module's page.
-    pub fn turn(&mut self) -> Result<Option<Turn<D, P, R>>, Fatal> {
+    pub fn turn(&mut self) -> Result<Option<Turn<P, R>>, Fatal> {
         if !self.node.has_ready() {
             return Ok(None);
         }
@@ -312,7 +330,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     }
 
     /// Appends `entries`, and the hard state if it changed; a changed commit index alone is not worth a write.
-    fn append(&mut self, entries: &[Entry], must_sync: bool) -> Result<Option<Write<D>>, Fatal> {
+    fn append(&mut self, entries: &[Entry], must_sync: bool) -> Result<Option<Write>, Fatal> {
         if entries.is_empty() && !must_sync {
             return Ok(None);
         }
@@ -327,8 +345,9 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             })
             .collect();
         let write = self.log.append(hard_state.as_ref().map(|state| &state[..]), &records)?;
-        self.last_write = write.number();
-        Ok(Some(write))
+        self.last_write = write.number;
+        let bytes = entries.iter().map(|entry| entry.data.len()).sum();
+        Ok(Some(Write { bytes, done: Box::pin(write.done) }))
     }
 
     /// A leader that is no more cannot say what becomes of its proposals, and its rounds will not be confirmed.
@@ -444,7 +463,7 @@ fn for_each_entry<D: Disk>(
 ) -> Result<(), Fatal> {
     let mut next = low;
     while next <= high {
-        let records = log.read(next, high, limits::REPLAY_BYTES)?;
+        let records = log.read(next, high + 1, limits::REPLAY_BYTES)?;
         if records.is_empty() {
             return Err(Fatal::Gap {
                 first: log.first_index(),

@@ -15,7 +15,7 @@ use raft::eraftpb::{Entry, EntryType, HardState};
 use thiserror::Error;
 
 /// Bytes in front of an entry's context and data.
-const HEAD_BYTES: usize = 13;
+pub const HEAD_BYTES: usize = 13;
 
 /// Bytes of an encoded hard state.
 pub const HARD_STATE_BYTES: usize = 24;

@@ -36,4 +36,4 @@ pub mod pending;
 pub mod read_index;
 pub mod window;
 
-pub use driver::{Driver, Fatal, Options, Turn};
+pub use driver::{Driver, Fatal, Options, Turn, Write};

@@ -1,6 +1,6 @@
 //! A shard with its connections: what a port or the mesh delivers to.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -17,13 +17,21 @@ use crate::net;
 /// How often a shard adds its connections' counters to the member's.
 const COUNT_INTERVAL: Duration = Duration::from_millis(500);
 
+/// What was added to the member's counters already.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    open: i64,
+    received: u64,
+    sent: u64,
+}
+
 /// See the module's page.
 pub struct Frontend {
     shard: Rc<Shard>,
     connections: Rc<net::Connections>,
     /// Open connections, for whoever places new ones.
     open: Arc<AtomicUsize>,
-    counted: RefCell<net::Statistics>,
+    counted: Cell<Counted>,
 }
 
 impl Frontend {
@@ -34,7 +42,7 @@ impl Frontend {
             shard,
             connections: net::Connections::new(options),
             open,
-            counted: RefCell::default(),
+            counted: Cell::default(),
         });
         let counting = Rc::clone(&frontend);
         glommio::spawn_local(async move {
@@ -54,7 +62,12 @@ impl Frontend {
                 let frontend = Rc::clone(self);
                 glommio::spawn_local(async move {
                     let stream = accepted.bind_to_executor();
-                    net::serve(stream, Rc::clone(&frontend.shard), &frontend.connections).await;
+                    net::serve(
+                        stream,
+                        Rc::clone(&frontend.shard),
+                        Rc::clone(&frontend.connections),
+                    )
+                    .await;
                     frontend.open.fetch_sub(1, Relaxed);
                 })
                 .detach();
@@ -77,13 +90,17 @@ impl Frontend {
     }
 
     fn count(&self) {
-        let now = self.connections.statistics();
+        let statistics = self.connections.statistics();
+        let now = Counted {
+            open: i64::try_from(statistics.open.get()).unwrap_or(i64::MAX),
+            received: statistics.message_received_bytes.get(),
+            sent: statistics.message_sent_bytes.get(),
+        };
         let before = self.counted.replace(now);
         self.shard.shared().metrics.network(&NetworkChange {
-            connections: now.connections_open.cast_signed() - before.connections_open.cast_signed(),
-            calls: now.calls - before.calls,
-            bytes_received: now.bytes_received - before.bytes_received,
-            bytes_sent: now.bytes_sent - before.bytes_sent,
+            connections: now.open - before.open,
+            bytes_received: now.received - before.received,
+            bytes_sent: now.sent - before.sent,
         });
     }
 }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use urd_wal::disk::Disk;
-use urd_wal::{Completed, Prepared, Write, WriteError};
+use urd_wal::{Completed, Prepared, WriteError};
 
 use super::frontend::Frontend;
 use super::mesh::{Key, Outbox, ToLog, ToShard};
@@ -29,19 +29,29 @@ use super::signal::Signal;
 use crate::api::node::Published;
 use crate::error::Unavailable;
 use crate::limits;
-use crate::raft::{Driver, Fatal};
+use crate::raft::{Driver, Fatal, Write};
 use crate::store::command::BatchBuilder;
 
 /// What waits for the next pass.
-#[derive(Default)]
-pub struct Inbox {
+pub struct Inbox<D: Disk> {
     messages: RefCell<VecDeque<ToLog>>,
     written: RefCell<VecDeque<Result<Completed, WriteError>>>,
-    prepared: RefCell<Option<Prepared>>,
+    prepared: RefCell<Option<Prepared<D>>>,
     signal: Signal,
 }
 
-impl Inbox {
+impl<D: Disk> Default for Inbox<D> {
+    fn default() -> Self {
+        Self {
+            messages: RefCell::default(),
+            written: RefCell::default(),
+            prepared: RefCell::default(),
+            signal: Signal::default(),
+        }
+    }
+}
+
+impl<D: Disk> Inbox<D> {
     /// A shard says something.
     pub fn push(&self, message: ToLog) {
         self.messages.borrow_mut().push_back(message);
@@ -91,12 +101,14 @@ pub struct LogShard<D: Disk> {
     driver: Driver<D, Vec<Part>, Reader>,
     shared: Arc<Shared>,
     ports: Vec<Rc<Port>>,
-    inbox: Rc<Inbox>,
+    inbox: Rc<Inbox<D>>,
     queue: VecDeque<Queued>,
     queued_requests: usize,
     queued_bytes: usize,
     reads: Vec<Reader>,
     preparing: bool,
+    /// When to try again to prepare a segment, after a failure.
+    prepare_from: Option<Instant>,
     /// Shards that have drained; used while stopping.
     drained: usize,
 }
@@ -121,7 +133,7 @@ impl<D: Disk + 'static> LogShard<D> {
         driver: Driver<D, Vec<Part>, Reader>,
         shared: Arc<Shared>,
         ports: Vec<Rc<Port>>,
-        inbox: Rc<Inbox>,
+        inbox: Rc<Inbox<D>>,
     ) -> Self {
         Self {
             driver,
@@ -133,6 +145,7 @@ impl<D: Disk + 'static> LogShard<D> {
             queued_bytes: 0,
             reads: Vec::new(),
             preparing: false,
+            prepare_from: None,
             drained: 0,
         }
     }
@@ -177,7 +190,10 @@ impl<D: Disk + 'static> LogShard<D> {
     fn take_inbox(&mut self) -> Result<(), Failure> {
         if let Some(prepared) = self.inbox.prepared.take() {
             self.preparing = false;
-            self.driver.log().prepared(prepared);
+            if let Err(error) = self.driver.log().prepared(prepared) {
+                tracing::warn!("cannot prepare the next log segment, trying again: {error}");
+                self.prepare_from = Some(Instant::now() + PREPARE_RETRY);
+            }
         }
         for completed in self.inbox.written.take() {
             let messages = self.driver.written(completed?);
@@ -244,14 +260,13 @@ impl<D: Disk + 'static> LogShard<D> {
         true
     }
 
-    fn start_write(&self, write: Write<D>) {
+    fn start_write(&self, write: Write) {
         let inbox = Rc::clone(&self.inbox);
         let shared = Arc::clone(&self.shared);
-        let bytes = write.bytes();
         glommio::spawn_local(async move {
             let start = Instant::now();
-            let result = write.run().await;
-            shared.metrics.wal_write(start.elapsed(), bytes);
+            let result = write.done.await;
+            shared.metrics.wal_write(start.elapsed(), write.bytes as u64);
             inbox.written.borrow_mut().push_back(result);
             inbox.signal.set();
         })
@@ -305,18 +320,15 @@ impl<D: Disk + 'static> LogShard<D> {
 
     /// Has the next segment made ready, one at a time.
     fn prepare(&mut self) {
-        if self.preparing {
+        if self.preparing || self.prepare_from.is_some_and(|from| Instant::now() < from) {
             return;
         }
+        self.prepare_from = None;
         let Some(prepare) = self.driver.log().prepare() else { return };
         self.preparing = true;
         let inbox = Rc::clone(&self.inbox);
         glommio::spawn_local(async move {
             let prepared = prepare.run().await;
-            if let Err(error) = prepared.outcome() {
-                tracing::warn!(%error, "cannot prepare the next log segment; trying again");
-                glommio::timer::sleep(PREPARE_RETRY).await;
-            }
             inbox.prepared.replace(Some(prepared));
             inbox.signal.set();
         })

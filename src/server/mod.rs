@@ -30,9 +30,9 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use glommio::{LocalExecutorBuilder, Placement as CorePlacement};
@@ -70,12 +70,17 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let fresh = StoredIdentity::new(computed.cluster.0, computed.member.0, vec![computed.member.0]);
     let stored = data_dir.identity(fresh, &log_dir)?;
     let clients = listen(&config.listen_client_urls, "clients")?;
+    let http = listen(&config.listen_client_http_urls, "clients over HTTP")?;
     let metrics = listen(&config.listen_metrics_urls, "metrics")?;
     // Nothing is served there before there are other members; holding the port finds a clash now.
     let _peers = listen(&config.listen_peer_urls, "peers")?;
 
-    let member =
-        Member { config, stored, listeners: clients.into_iter().chain(metrics).collect(), stop };
+    let member = Member {
+        config,
+        stored,
+        listeners: clients.into_iter().chain(http).chain(metrics).collect(),
+        stop,
+    };
     member.run()
 }
 
@@ -83,11 +88,7 @@ fn listen(urls: &[ListenUrl], purpose: &'static str) -> Result<Vec<net::Bound>, 
     urls.iter()
         .map(|url| {
             let address: SocketAddr = url.address();
-            net::Bound::bind(address).map_err(|source| RunError::Listen {
-                address,
-                purpose,
-                source,
-            })
+            net::Bound::bind(address).map_err(|source| RunError::Listen { purpose, source })
         })
         .collect()
 }
@@ -128,7 +129,7 @@ impl Member<'_> {
             *cpus.first().ok_or_else(|| RunError::Cpus("no processor to run on".into()))?;
         let log = LogExecutor {
             directory: self.config.log_dir(),
-            raft: self.raft_options(),
+            raft: self.raft_options()?,
             tick: self.config.heartbeat_interval,
             shared,
             options,
@@ -214,37 +215,37 @@ impl Member<'_> {
         }
     }
 
-    fn raft_options(&self) -> raft::Options {
+    fn raft_options(&self) -> Result<raft::Options, RunError> {
         let config = self.config;
         let ticks =
             config.election_timeout.as_millis() / config.heartbeat_interval.as_millis().max(1);
-        raft::Options {
+        Ok(raft::Options {
             member: MemberId(self.stored.member_id),
             voters: self.stored.voters.iter().copied().map(MemberId).collect(),
             election_ticks: usize::try_from(ticks).unwrap_or(usize::MAX).max(2),
-            start: start_number(),
-        }
+            start: random()?,
+        })
     }
 
     fn net_options(&self) -> net::Options {
         let config = self.config;
         net::Options {
-            message_bytes: config.max_request_bytes + limits::REQUEST_OVERHEAD_BYTES,
-            streams: config.max_concurrent_streams,
-            ping_min_interval: config.grpc_keepalive.min_time,
-            ping_interval: config.grpc_keepalive.interval,
-            ping_timeout: config.grpc_keepalive.timeout,
+            message_bytes_max: config.max_request_bytes + limits::REQUEST_OVERHEAD_BYTES,
+            streams_max: config.max_concurrent_streams,
+            keepalive_min_time: config.grpc_keepalive.min_time,
+            keepalive_interval: config.grpc_keepalive.interval,
+            keepalive_timeout: config.grpc_keepalive.timeout,
             ..net::Options::default()
         }
     }
 }
 
-/// A number that no earlier start of this member had: read contexts are built on it.
-fn start_number() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let nanoseconds = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
-    // A clock set back could repeat itself; together with a process id that is out of reach.
-    nanoseconds ^ (u64::from(std::process::id()) << 40)
+/// A number that nobody can foresee and no earlier start had.
+fn random() -> Result<u64, RunError> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|errno| RunError::Random(errno.into()))?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 /// What the log shard's thread says.
@@ -320,12 +321,15 @@ impl LogExecutor {
     async fn open_driver(
         &self,
     ) -> Result<Driver<UringDisk, Vec<log_shard::Part>, log_shard::Reader>, RunError> {
-        let failed =
-            |source| RunError::OpenLog { directory: self.directory.display().to_string(), source };
-        let disk =
-            UringDisk::open(&self.directory).await.map_err(|source| failed(source.into()))?;
-        let options =
-            urd_wal::Options { segment_bytes: limits::SEGMENT_BYTES as u64, ..Default::default() };
+        let directory = || self.directory.display().to_string();
+        let failed = |source| RunError::OpenLog { directory: directory(), source };
+        let disk = UringDisk::open(&self.directory)
+            .await
+            .map_err(|source| RunError::LogDir { directory: directory(), source })?;
+        let options = urd_wal::Options {
+            segment_bytes: limits::SEGMENT_BYTES,
+            ..urd_wal::Options::new(random()?)
+        };
         let (log, recovered) = urd_wal::Log::open(disk, options).await.map_err(failed)?;
         for warning in &recovered.warnings {
             tracing::warn!("{warning}");

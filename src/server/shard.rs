@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use slab::Slab;
+use urd_wal::disk::uring::UringDisk;
 
 use super::log_shard::Inbox;
 use super::mesh::{Key, Outbox, ToLog, ToShard};
@@ -31,7 +32,7 @@ const BATCHES_OUT_MAX: usize = 16;
 /// The way to the log shard.
 pub enum Uplink {
     /// This shard is on the log shard's executor.
-    Local(Rc<Inbox>),
+    Local(Rc<Inbox<UringDisk>>),
     /// Through the mesh.
     Mesh(Outbox<ToLog>),
 }

@@ -1,12 +1,12 @@
 //! Errors of the start, with cause and remedy.
 
 use std::io;
-use std::net::SocketAddr;
 
 use thiserror::Error;
 
 use super::data_dir::DataDirError;
 use super::log_shard::Failure;
+use crate::net::BindError;
 use crate::raft::Fatal;
 
 /// Why a member did not start, or ended otherwise than by being told to.
@@ -16,15 +16,16 @@ pub enum RunError {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     /// An address cannot be listened on.
-    #[error("listen on {address} for {purpose}: {source}{}", remedy_listen(source))]
+    #[error("{source} (for {purpose})")]
     Listen {
-        /// The address.
-        address: SocketAddr,
         /// Clients, peers or metrics.
         purpose: &'static str,
-        /// What the system said.
-        source: io::Error,
+        /// Why not.
+        source: BindError,
     },
+    /// The system gave no random number.
+    #[error("get a random number: {0}")]
+    Random(io::Error),
     /// The processors could not be found out, or those asked for are not allowed.
     #[error("{0}")]
     Cpus(String),
@@ -33,6 +34,14 @@ pub enum RunError {
     Executor {
         /// What was said.
         what: String,
+    },
+    /// The log's directory cannot be used.
+    #[error("open the log's directory {directory}: {source}")]
+    LogDir {
+        /// Where.
+        directory: String,
+        /// Why.
+        source: io::Error,
     },
     /// The log cannot be opened.
     #[error("open the log in {directory}: {source}")]
@@ -51,19 +60,6 @@ pub enum RunError {
     /// The member ended while it ran.
     #[error(transparent)]
     Failed(#[from] Failure),
-}
-
-fn remedy_listen(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            " (another process listens there: stop it, or choose another port)"
-        }
-        io::ErrorKind::AddrNotAvailable => " (no interface of this machine has that address)",
-        io::ErrorKind::PermissionDenied => {
-            " (ports below 1024 need CAP_NET_BIND_SERVICE: choose another, or grant it)"
-        }
-        _ => "",
-    }
 }
 
 fn remedy_io_uring(what: &str) -> &'static str {

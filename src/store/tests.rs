@@ -88,9 +88,7 @@ fn txn_of(success: Vec<urd_proto::etcdserverpb::request_op::Request>) -> TxnRequ
     TxnRequest { compare: Vec::new(), success, failure: Vec::new() }
 }
 
-fn op(
-    request: urd_proto::etcdserverpb::request_op::Request,
-) -> urd_proto::etcdserverpb::RequestOp {
+fn op(request: urd_proto::etcdserverpb::request_op::Request) -> urd_proto::etcdserverpb::RequestOp {
     urd_proto::etcdserverpb::RequestOp { request: Some(request) }
 }
 

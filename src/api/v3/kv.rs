@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use urd_proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse,
-    RangeStreamResponse, ResponseHeader, TxnRequest,
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, ResponseHeader,
+    TxnRequest,
 };
 
 use super::decode;
@@ -110,7 +110,7 @@ pub fn answer<N: Node>(node: &N, published: &Published, reply: Box<dyn Reply>, o
         header.member_id = identity.member.0;
         header.raft_term = published.term.0;
     };
-    reply.unary(match outcome {
+    let encoded = match outcome {
         Ok(Response::Put(mut response)) => {
             fill(&mut response.header);
             Encoded::new(&response)
@@ -128,7 +128,8 @@ pub fn answer<N: Node>(node: &N, published: &Published, reply: Box<dyn Reply>, o
             Encoded::new(&response)
         }
         Err(rejected) => return reply.fail(rejected.into()),
-    });
+    };
+    reply.unary(encoded);
 }
 
 /// Answers a range from the newest state.

@@ -5,7 +5,7 @@ use fastrand::Rng;
 use urd_proto::etcdserverpb::compare::TargetUnion;
 use urd_proto::etcdserverpb::request_op::Request;
 use urd_proto::etcdserverpb::{
-    Compare, CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 
 use crate::store::command::Command;

@@ -50,7 +50,11 @@ fn in_range(key: &[u8], from: &[u8], end: &[u8]) -> bool {
     }
 }
 
-fn select<'a>(state: &'a State, key: &'a [u8], end: &'a [u8]) -> impl Iterator<Item = &'a KeyValue> {
+fn select<'a>(
+    state: &'a State,
+    key: &'a [u8],
+    end: &'a [u8],
+) -> impl Iterator<Item = &'a KeyValue> {
     state.values().filter(move |kv| in_range(&kv.key, key, end))
 }
 
@@ -251,7 +255,8 @@ impl Oracle {
         for op in branch(request, path) {
             let response = match op.request.as_ref().expect("validated") {
                 Request::RequestRange(request) => {
-                    let own = [work.revision(), 0].contains(&request.revision) || request.revision < 0;
+                    let own =
+                        [work.revision(), 0].contains(&request.revision) || request.revision < 0;
                     let state =
                         if own { &work.state } else { &self.states[request.revision as usize] };
                     response_op::Response::ResponseRange(range(state, request, work.revision()))
