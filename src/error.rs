@@ -38,6 +38,12 @@ pub enum Rejected {
     /// A sort order or target outside the enumeration.
     #[error("invalid sort option")]
     InvalidSortOption,
+    /// A streamed range in another order than that of its keys.
+    #[error("RangeStream does not support custom sort orders")]
+    StreamSortOrder,
+    /// A streamed range with bounds on creation or modification.
+    #[error("RangeStream does not support revision filters")]
+    StreamRevisionFilter,
     /// The revision asked for was compacted away.
     #[error("required revision has been compacted")]
     Compacted,

@@ -36,6 +36,12 @@ impl From<Rejected> for Status {
             Rejected::InvalidSortOption => {
                 fixed(Code::InvalidArgument, "etcdserver: invalid sort option")
             }
+            Rejected::StreamSortOrder => {
+                fixed(Code::Unimplemented, "RangeStream does not support custom sort orders")
+            }
+            Rejected::StreamRevisionFilter => {
+                fixed(Code::Unimplemented, "RangeStream does not support revision filters")
+            }
             Rejected::Compacted => {
                 fixed(Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted")
             }

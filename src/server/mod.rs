@@ -35,6 +35,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_lite::future::zip;
 use glommio::{LocalExecutorBuilder, Placement as CorePlacement};
 use urd_wal::disk::uring::UringDisk;
 
@@ -115,9 +116,10 @@ impl Member<'_> {
             let (shared, open, options) = (Arc::clone(&shared), Arc::clone(open), options.clone());
             let (to_log, at_shard) = shard_end;
             threads.push(spawn(&format!("urd-shard-{id}"), *cpu, move || async move {
-                let uplink = Uplink::Mesh(Outbox::connect(to_log).await);
+                // Each end waits for the other, so both directions are connected at once.
+                let (outbox, receiver) = zip(Outbox::connect(to_log), at_shard.connect()).await;
+                let uplink = Uplink::Mesh(outbox);
                 let frontend = Frontend::start(Shard::new(id, shared, uplink), options, open);
-                let receiver = at_shard.connect().await;
                 while let Some(message) = receiver.recv().await {
                     frontend.receive(message);
                 }
@@ -280,8 +282,9 @@ impl LogExecutor {
         let mut ports =
             vec![Rc::new(Port::Local(Frontend::start(local, self.options.clone(), own_open)))];
         for (to_shard, at_log) in log_ends {
-            ports.push(Rc::new(Port::Mesh(Outbox::connect(to_shard).await)));
-            let (receiver, inbox) = (at_log.connect().await, Rc::clone(&inbox));
+            let (outbox, receiver) = zip(Outbox::connect(to_shard), at_log.connect()).await;
+            ports.push(Rc::new(Port::Mesh(outbox)));
+            let inbox = Rc::clone(&inbox);
             glommio::spawn_local(async move {
                 while let Some(message) = receiver.recv().await {
                     inbox.push(message);

@@ -2,9 +2,10 @@
 //!
 //! - Every `rev` record has its `kv` record and the other way round, of the same kind.
 //! - Counted are exactly the newest versions of live keys.
-//! - Within a key, versions follow each other: 1 and a new create revision after a tombstone, else one
-//!   more and the same create revision.
+//! - Within a key, versions follow each other: 1 and a new create revision after a tombstone, else
+//!   one more and the same create revision.
 //! - No change is beyond the newest revision, and the `meta` record says what the view says.
+//! - The tree below is sound by its own check; of a [`Store`](super::Store), its books too.
 //!
 //! It takes as long as the data is large; tests end with it, and so may an operator's tool.
 
@@ -15,7 +16,7 @@ use super::meta::Meta;
 use super::record::{Record, is_tombstone};
 use super::view::View;
 use crate::ids::Revision;
-use crate::tree::{Cursor, Read};
+use crate::tree::{Cursor, Damage, Read};
 
 /// Faults after which a check stops: more tell no more.
 const FAULTS_MAX: usize = 20;
@@ -30,10 +31,20 @@ impl fmt::Display for Fault {
     }
 }
 
+impl From<Damage> for Fault {
+    fn from(damage: Damage) -> Self {
+        Self(format!("the tree is damaged: {damage}"))
+    }
+}
+
 /// The faults of a view; none if all is well.
 #[must_use]
 pub fn check(view: &View) -> Vec<Fault> {
     let mut check = Check { view, faults: Vec::new(), changes: 0, live: 0 };
+    if let Err(damage) = view.snapshot().check() {
+        // What follows relies on the order of keys.
+        return vec![Fault::from(damage)];
+    }
     check.meta();
     check.versions();
     check.revisions();
@@ -48,6 +59,13 @@ struct Check<'a> {
     changes: u64,
     /// Of these, newest versions of live keys.
     live: u64,
+}
+
+/// A record that the walk over `kv` has passed.
+struct Seen {
+    prefix: Vec<u8>,
+    /// Create revision and version; `None` for a tombstone.
+    numbers: Option<(Revision, i64)>,
 }
 
 impl Check<'_> {
@@ -70,13 +88,13 @@ impl Check<'_> {
         let mut cursor = snapshot.cursor();
         let mut rev_key = Vec::new();
         // The record before the cursor: the next newer one, if it is of the same key.
-        let mut newer: Option<(Vec<u8>, Option<(Revision, i64)>)> = None;
+        let mut newer: Option<Seen> = None;
         cursor.seek(&[keys::KV]);
         while cursor.valid() && cursor.key().first() == Some(&keys::KV) {
             let key = KvKey::split(cursor.key());
             let name = cursor.key().escape_ascii().to_string();
             let record = Record::read(key.change, cursor.value());
-            let is_newest = newer.as_ref().is_none_or(|(prefix, _)| prefix != key.prefix);
+            let is_newest = newer.as_ref().is_none_or(|newer| newer.prefix != key.prefix);
             let is_live = is_newest && record.is_some();
             self.changes += 1;
             self.live += u64::from(is_live);
@@ -87,10 +105,10 @@ impl Check<'_> {
                 self.fault(format!("{name} is beyond revision {}", self.view.revision()));
             }
             let numbers = record.map(|record| (record.create_revision, record.version));
-            if let (false, Some((_, Some(newer)))) = (is_newest, newer) {
+            if let (false, Some(Seen { numbers: Some(newer), .. })) = (is_newest, newer) {
                 self.sequence(&name, numbers, newer);
             }
-            newer = Some((key.prefix.to_vec(), numbers));
+            newer = Some(Seen { prefix: key.prefix.to_vec(), numbers });
 
             keys::rev(&mut rev_key, key.change);
             let expected = match record {

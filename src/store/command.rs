@@ -14,8 +14,8 @@
 //! shards are joined by their bodies. Decoding shares the entry's memory. The bytes come from a
 //! peer or the disk, so [`Batch::decode`] trusts nothing: it yields requests or says what is wrong.
 //!
-//! What this file does not do: it does not judge requests; [`validate`](super::validate) did, before
-//! they were proposed.
+//! What this file does not do: it does not judge requests; [`validate`](super::validate) did,
+//! before they were proposed.
 
 #![deny(clippy::indexing_slicing)]
 
@@ -93,8 +93,8 @@ impl BatchBuilder {
         Self { bytes: buffer, len: 0 }
     }
 
-    /// Appends a request by its protobuf bytes. They must be those of a message that was decoded and
-    /// validated: every member stops at an entry that it cannot read.
+    /// Appends a request by its protobuf bytes. They must be those of a message that was decoded
+    /// and validated: every member stops at an entry that it cannot read.
     pub fn append(&mut self, kind: Kind, message: &[u8]) {
         self.bytes.reserve(REQUEST_HEAD_BYTES + message.len());
         self.append_head(kind, message.len());

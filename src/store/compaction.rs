@@ -1,9 +1,9 @@
 //! Removing what a compaction made unreadable, in bounded slices.
 //!
-//! A compaction at revision r takes effect at once: reads before r are refused. What nobody can read
-//! any more goes later, by *sweeps*. A sweep to r walks `rev` upwards from the lowest revision and of
-//! every key keeps the newest change at or before r, unless that is a tombstone older than r itself.
-//! (A tombstone *at* r still tells a watcher that starts there of the deletion.)
+//! A compaction at revision r takes effect at once: reads before r are refused. What nobody can
+//! read any more goes later, by *sweeps*. A sweep to r walks `rev` upwards from the lowest revision
+//! and of every key keeps the newest change at or before r, unless that is a tombstone older than r
+//! itself. (A tombstone *at* r still tells a watcher that starts there of the deletion.)
 //!
 //! Upwards, because the older versions of a deleted key must be gone before its tombstone is: at no
 //! instant does a reader find a key that was deleted.

@@ -8,8 +8,8 @@
 //! Members sweep compacted revisions at their own pace, so changes at or before the compacted
 //! revision c count by a rule that does not tell whether they are still there. For a hash up to r:
 //! - the newest change of its key at r, unless it is a tombstone: counts;
-//! - when *no* key lives at r, all that the compaction keeps count instead (etcd drops its rule when
-//!   its set of kept revisions is empty);
+//! - when *no* key lives at r, all that the compaction keeps count instead (etcd drops its rule
+//!   when its set of kept revisions is empty);
 //! - a tombstone at c itself never counts (versions of etcd differ in keeping it).
 //!
 //! [`TreeHash`] covers every record of the tree, removed or not, for `Maintenance.Hash`. Like

@@ -3,12 +3,14 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `kv` | `k`, escaped user key, `00 00`, !main (8), !sub (4) | [`record`](super::record) |
-//! | `rev` | `r`, main (8), sub (4) | mark (1: `p` put, `t` tombstone), user key |
-//! | `meta` | `m` | the store's numbers ([`meta`](super::meta)) |
+//! | `rev` | `02`, main (8), sub (4) | mark (1: `p` put, `t` tombstone), user key |
+//! | `meta` | `03` | the store's numbers ([`meta`](super::meta)) |
+//! | `kv` | `F0`, escaped user key, `00 00`, !main (8), !sub (4) | [`record`](super::record) |
 //!
-//! Numbers are big-endian. `kv` holds them inverted, so that the newest record of a key comes
-//! first and "the newest at or before revision r" is one seek.
+//! `kv` comes last: new user keys in ascending order then go to the very end of the tree, where its
+//! pages fill best. `meta` stands behind the newest revision, in a page that nearly every batch
+//! changes anyway. Numbers are big-endian; `kv` holds them inverted, so that the newest record of a
+//! key comes first and "the newest at or before revision r" is one seek.
 //!
 //! A user key may hold any bytes. Each `00` in it becomes `00 FF` and `00 00` ends it: the order of
 //! the user keys is kept, and no encoded key is the prefix of another one.
@@ -20,12 +22,12 @@ use bytes::BufMut;
 
 use crate::ids::Revision;
 
-/// The table of user keys.
-pub(super) const KV: u8 = b'k';
 /// The table of revisions.
-const REV: u8 = b'r';
+const REV: u8 = 0x02;
 /// The table of the store's own numbers.
-const META: u8 = b'm';
+const META: u8 = 0x03;
+/// The table of user keys.
+pub(super) const KV: u8 = 0xF0;
 
 /// Marks a change in `rev` as a put.
 const MARK_PUT: u8 = b'p';

@@ -2,16 +2,17 @@
 //!
 //! Entries of the raft log go in ([`Store::apply`]), outcomes come out, and after each batch a
 //! [`View`] that any shard may read. The same entries give the same outcomes and the same data on
-//! every member: nothing here looks at a clock, a random number, a socket or the order of a hash map.
+//! every member: nothing here looks at a clock, a random number, a socket or the order of a hash
+//! map.
 //!
 //! - [`command`]: an entry's bytes. [`validate`]: what is wrong with a request by itself.
 //! - `keys`, `record`, `meta`: how data lie in the one tree.
 //! - `mvcc`: puts and deletions. `txn`: transactions. `compaction`: removing old revisions.
 //! - `walk`, `scan`, `range_scan`: reading. `hash`: comparing members. `check`: is it all sound?
 //!
-//! All keys' versions stand in one copy-on-write tree. There is no index beside it to build at start
-//! or keep in memory: a range is one walk over neighbouring records, and counting live keys adds up
-//! what the branches know.
+//! All keys' versions stand in one copy-on-write tree. There is no index beside it to build at
+//! start or keep in memory: a range is one walk over neighbouring records, and counting live keys
+//! adds up what the branches know.
 //!
 //! What it does not do: it grants no leases yet (a put that names one is refused), notifies no
 //! watchers, and writes no file.

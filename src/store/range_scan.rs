@@ -58,8 +58,9 @@ impl RangeScan {
         Ok(Self { view, scan })
     }
 
-    /// Appends key-values, as fields of a `RangeResponse`, until about `budget_bytes` of work are done:
-    /// bytes written, and a small cost for each record passed over. One key-value may exceed it.
+    /// Appends key-values, as fields of a `RangeResponse`, until about `budget_bytes` of work are
+    /// done: bytes written, and a small cost for each record passed over. One key-value may exceed
+    /// it.
     pub fn step(&mut self, budget_bytes: usize, out: &mut BytesMut) -> Step {
         match self.scan.step(self.view.snapshot(), budget_bytes, out) {
             None => Step::More,

@@ -5,7 +5,8 @@
 //! - Filters are applied before the limit. `more` says that the limit cut something off.
 //! - The natural order is by key, ascending. A sort target other than the key *without* an order
 //!   means ascending, but among the first `limit + 1` keys of the natural order only.
-//! - Keys that compare equal stay in the natural order. (etcd's sort is not stable beyond a dozen keys.)
+//! - Keys that compare equal stay in the natural order. (etcd's sort is not stable beyond a dozen
+//!   keys.)
 //! - `keys_only` sorts by the value before it drops it.
 //!
 //! Orders by key stream: each record goes from its page into the sink as the walk passes. Others
@@ -83,8 +84,8 @@ pub(super) struct Scan {
     order: Order,
     /// Key-values to yield; `None` for all. Never 0: for a client that means all.
     limit: Option<u64>,
-    /// Keys to take from the walk at all: 0 when only the count is wanted, `limit + 1` where the cut
-    /// comes before the sort (the quirk named above).
+    /// Keys to take from the walk at all: 0 when only the count is wanted, `limit + 1` where the
+    /// cut comes before the sort (the quirk named above).
     take: Option<u64>,
     taken: u64,
     count: Count,

@@ -5,6 +5,7 @@ use urd_proto::etcdserverpb::{
     TxnResponse,
 };
 
+use super::check::{Fault, check};
 use super::command::{Batch, Command};
 use super::compaction::{self, Sweep};
 use super::keys::META_KEY;
@@ -50,8 +51,8 @@ impl Store {
         store
     }
 
-    /// Applies one entry: its requests in order, one outcome for each. Every entry is applied once and
-    /// in the log's order. Readers see nothing of it before [`Store::publish`].
+    /// Applies one entry: its requests in order, one outcome for each. Every entry is applied once
+    /// and in the log's order. Readers see nothing of it before [`Store::publish`].
     pub fn apply(&mut self, index: Index, term: Term, batch: &Batch) -> Vec<Outcome> {
         let Meta { applied, term: applied_term, .. } = self.meta;
         assert!(index > applied, "entry {index} comes after entry {applied}");
@@ -145,6 +146,16 @@ impl Store {
     #[must_use]
     pub fn term(&self) -> Term {
         self.meta.term
+    }
+
+    /// The faults of the newest view and of the tree's books; none if all is well. It takes as long
+    /// as the data is large.
+    #[must_use]
+    pub fn check(&self) -> Vec<Fault> {
+        match self.tree.check() {
+            Err(damage) => vec![Fault::from(damage)],
+            Ok(()) => check(&self.view()),
+        }
     }
 
     /// Sizes of the tree.

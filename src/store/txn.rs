@@ -118,8 +118,8 @@ impl Path {
 struct Check<'a, R> {
     reader: &'a R,
     meta: &'a Meta,
-    /// Keys from here on are deleted by an operation before. Only such open deletions may meet a put
-    /// in one transaction (`validate` says why), and a put that keeps the value needs one.
+    /// Keys from here on are deleted by an operation before. Only such open deletions may meet a
+    /// put in one transaction (`validate` says why), and a put that keeps the value needs one.
     deleted_from: Option<&'a [u8]>,
 }
 
@@ -144,21 +144,19 @@ impl<'a, R: Read> Check<'a, R> {
                         return Err(Rejected::KeyNotFound);
                     }
                 }
-                Some(Request::RequestDeleteRange(delete)) => {
-                    if *delete.range_end == [0] {
-                        let from = self.deleted_from.map_or(&*delete.key, |at| at.min(&delete.key));
-                        self.deleted_from = Some(from);
-                    }
+                Some(Request::RequestDeleteRange(delete)) if *delete.range_end == [0] => {
+                    let from = self.deleted_from.map_or(&*delete.key, |at| at.min(&delete.key));
+                    self.deleted_from = Some(from);
                 }
                 Some(Request::RequestTxn(nested)) => self.run(nested, path)?,
-                None => {}
+                Some(Request::RequestDeleteRange(_)) | None => {}
             }
         }
         Ok(())
     }
 
-    /// Unlike a range of its own, one in a transaction takes only 0 for the newest revision, and calls
-    /// a negative one compacted once anything is.
+    /// Unlike a range of its own, one in a transaction takes only 0 for the newest revision, and
+    /// calls a negative one compacted once anything is.
     fn check_range(&self, request: &RangeRequest) -> Result<(), Rejected> {
         validate::range(request)?;
         match Revision(request.revision) {

@@ -15,6 +15,7 @@ use urd_proto::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 
+use super::scan::{has_revision_filter, is_default_order};
 use crate::error::Rejected;
 
 /// Checks a range.
@@ -26,6 +27,18 @@ pub fn range(request: &RangeRequest) -> Result<(), Rejected> {
         || SortTarget::try_from(request.sort_target).is_err()
     {
         return Err(Rejected::InvalidSortOption);
+    }
+    Ok(())
+}
+
+/// Checks a range whose answer is to be streamed.
+pub fn range_stream(request: &RangeRequest) -> Result<(), Rejected> {
+    range(request)?;
+    if !is_default_order(request) {
+        return Err(Rejected::StreamSortOrder);
+    }
+    if has_revision_filter(request) {
+        return Err(Rejected::StreamRevisionFilter);
     }
     Ok(())
 }
@@ -84,9 +97,9 @@ fn txn_op(op: &RequestOp, ops_max: usize) -> Result<(), Rejected> {
 /// One transaction makes one revision, so a key may change in it once. What etcd refuses, and so do
 /// we: a key put twice; a key put and deleted in one list; a put in a nested transaction with a
 /// deletion around it or in an *earlier* sibling. What it lets pass: the same put in both branches
-/// of a transaction, since only one of them runs; a put in an earlier sibling than the deletion; and
-/// any put beside a deletion "from this key on", whose end `\0` it takes for the key `\0`, so that
-/// the range is empty. Such a transaction changes a key twice within one revision. The store
+/// of a transaction, since only one of them runs; a put in an earlier sibling than the deletion;
+/// and any put beside a deletion "from this key on", whose end `\0` it takes for the key `\0`, so
+/// that the range is empty. Such a transaction changes a key twice within one revision. The store
 /// handles that: its keys hold the sub-revision.
 #[derive(Default)]
 struct Changes<'a> {
@@ -135,8 +148,8 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// A set of keys given by points and ranges. Ranges that touch are kept as one, so that a lookup has
-/// one candidate: a transaction may hold many of both.
+/// A set of keys given by points and ranges. Ranges that touch are kept as one, so that a lookup
+/// has one candidate: a transaction may hold many of both.
 #[derive(Default)]
 struct Intervals<'a> {
     points: BTreeSet<&'a [u8]>,

@@ -72,8 +72,8 @@ impl View {
         txn::read(self, request)
     }
 
-    /// The hash of all revisions up to one (0: the newest), equal to etcd's for the same history. It
-    /// takes as long as the data is large; [`HashScan`] does the same in slices.
+    /// The hash of all revisions up to one (0: the newest), equal to etcd's for the same history.
+    /// It takes as long as the data is large; [`HashScan`] does the same in slices.
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Rejected> {
         let mut scan = HashScan::new(self.clone(), revision)?;
         let hash = scan.step(usize::MAX);

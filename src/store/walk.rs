@@ -2,9 +2,9 @@
 //! reader sees.
 //!
 //! A walk holds no borrow between slices, only the place where it goes on, so that it can serve a
-//! range of any size in bounded turns on any shard. It skips a key's other versions by stepping, and
-//! after [`STEPS_BEFORE_SEEK`] of them by a seek: a key with a million versions costs about what one
-//! with ten does.
+//! range of any size in bounded turns on any shard. It skips a key's other versions by stepping,
+//! and after [`STEPS_BEFORE_SEEK`] of them by a seek: a key with a million versions costs about
+//! what one with ten does.
 //!
 //! What this file does not do: filter, sort or limit ([`scan`](super::scan) does).
 
@@ -32,7 +32,8 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// The range as requests write it: no `range_end` means the key alone, `\0` all keys from it on.
+    /// The range as requests write it: no `range_end` means the key alone, `\0` all keys from it
+    /// on.
     pub(super) fn new(key: &[u8], range_end: &[u8]) -> Self {
         let (mut from, mut to) = (Vec::new(), Vec::new());
         keys::kv_prefix(&mut from, key);
@@ -179,8 +180,8 @@ impl Walk {
         true
     }
 
-    /// As [`Walk::run_ascending`], from the other end: the step back from a key's place lands on the
-    /// oldest record of the key before it.
+    /// As [`Walk::run_ascending`], from the other end: the step back from a key's place lands on
+    /// the oldest record of the key before it.
     fn run_descending<R: Read>(
         &mut self,
         reader: &R,
@@ -217,8 +218,8 @@ impl Walk {
         }
     }
 
-    /// Moves from a key's newest record to the one that the walk's revision sees. False when there is
-    /// none; then the cursor stands behind the key.
+    /// Moves from a key's newest record to the one that the walk's revision sees. False when there
+    /// is none; then the cursor stands behind the key.
     fn find_visible<C: Cursor>(&mut self, cursor: &mut C, budget: &mut usize) -> bool {
         for _ in 0..STEPS_BEFORE_SEEK {
             if KvKey::split(cursor.key()).change.main <= self.revision {

@@ -82,6 +82,14 @@ impl<'a> CellKey<'a> {
         }
     }
 
+    /// What the cell has of the key itself.
+    #[inline]
+    pub(super) fn part(&self) -> &'a [u8] {
+        match self {
+            CellKey::Inline(part) | CellKey::Run { prefix: part, .. } => part,
+        }
+    }
+
     pub(super) fn run(&self) -> Option<RunRef> {
         match self {
             CellKey::Inline(_) => None,

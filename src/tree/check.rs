@@ -11,7 +11,8 @@ use thiserror::Error;
 use super::cell::{BranchCell, CellKey, CellValue};
 use super::freelist::FIRST_PAGE;
 use super::page::{
-    BRANCH_KEY_BYTES_MAX, CELL_BYTES_MAX, Kind, LEAF_KEY_BYTES_MAX, Node, SLOT_BYTES, USABLE_BYTES,
+    BRANCH_KEY_BYTES_MAX, CELL_BYTES_MAX, Head, Kind, LEAF_KEY_BYTES_MAX, Node, SLOT_BYTES,
+    USABLE_BYTES,
 };
 use super::read::Source;
 use super::run::run_pages;
@@ -186,6 +187,7 @@ impl<'a, S: Source> Walk<'a, S> {
             format!("a version up to {}", self.version),
             node.version()
         );
+        self.heads(id, &node)?;
         ensure!(depth == 1 || node.count() > 0, id, "a page that is not empty", "no cells");
         let sum = match node.kind() {
             Kind::Leaf => self.leaf(id, &node, bounds, depth)?,
@@ -193,6 +195,25 @@ impl<'a, S: Source> Walk<'a, S> {
         };
         ensure!(sum == node.sum(), id, format!("a sum of {sum}"), node.sum());
         Ok(sum)
+    }
+
+    /// The keys share the prefix the page says, and each slot has its key's head.
+    fn heads(&self, id: PageId, node: &Node) -> Result<(), Damage> {
+        let common = node.common_len();
+        let first = usize::from(node.kind() == Kind::Branch);
+        for index in first..node.count() {
+            let (key, other) = (node.key(index).part(), node.key(first).part());
+            let shares = key.len() >= common && key[..common] == other[..common];
+            ensure!(shares, id, format!("{common} first bytes as {}", show(other)), show(key));
+            let head = Head::new(key, common);
+            ensure!(
+                node.head(index) == head,
+                id,
+                format!("{head:?}"),
+                format!("{:?}", node.head(index))
+            );
+        }
+        Ok(())
     }
 
     fn leaf(

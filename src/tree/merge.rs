@@ -7,7 +7,7 @@
 use super::cell::{BranchCell, CellKey};
 use super::page::{Kind, SLOT_BYTES, USABLE_BYTES};
 use super::read::{Path, Step};
-use super::split::{Separator, clear_first_key};
+use super::split::Separator;
 use super::tree::Tree;
 use crate::ids::PageId;
 
@@ -94,7 +94,7 @@ impl Tree {
         branch.remove(index);
         if index == 0 && branch.count() > 0 {
             self.drop_key_run(parent, 0);
-            clear_first_key(self.pages.node_mut(parent));
+            self.pages.node_mut(parent).clear_first_key();
         }
     }
 

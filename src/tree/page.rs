@@ -1,8 +1,13 @@
 //! The two kinds of page in the tree's shape, leaf and branch, as the bytes they have in memory and in a file.
 //!
 //! `FORMAT.md` beside this file draws the layout to the byte; a test holds it to the constants here. A page is a header,
-//! an array of slots (offsets of cells, in key order) that grows up, and a heap of cells that grows down from the end.
-//! A removed cell leaves a hole; holes are counted and closed when the room between slots and heap runs out.
+//! an array of slots in key order that grows up, and a heap of cells that grows down from the end. A removed cell leaves
+//! a hole; holes are counted and closed when the room between slots and heap runs out.
+//!
+//! A slot holds its cell's offset and the *head* of its key: the four bytes behind the prefix that all keys of the page
+//! have in common. A search compares heads, which lie side by side, and looks at a cell only where heads are equal:
+//! without them it would touch a cache line per comparison. The prefix is as long as it can be when a page is split or
+//! merged, gets shorter when a key comes that needs it, and may stay shorter than it could be after a removal.
 //!
 //! The functions here keep one page sound, its sum of counted records included. They do not compare keys (that may take
 //! a look at a run: `read`), know no other page, and trust the bytes: pages are made by this process, or verified when
@@ -24,7 +29,10 @@ pub(super) const TRAILER_BYTES: usize = 16;
 pub(super) const BODY_BYTES: usize = PAGE_BYTES - TRAILER_BYTES;
 /// Before the slots: see the `*_AT` constants.
 pub(super) const HEADER_BYTES: usize = 24;
-pub(super) const SLOT_BYTES: usize = 2;
+/// Head (4), offset (2).
+pub(super) const SLOT_BYTES: usize = 6;
+pub(super) const SLOT_HEAD_AT: usize = 0;
+pub(super) const SLOT_OFFSET_AT: usize = 4;
 /// Room for slots and cells.
 pub(super) const USABLE_BYTES: usize = BODY_BYTES - HEADER_BYTES;
 
@@ -36,9 +44,13 @@ pub(super) const LEAF_KEY_BYTES_MAX: usize = 1024;
 pub(super) const BRANCH_KEY_BYTES_MAX: usize = 256;
 /// What a cell keeps of a key that stands in a run.
 pub(super) const KEY_PREFIX_BYTES: usize = 128;
+/// The longest common prefix that a page makes use of: a head lies within what a cell keeps of a long key.
+pub(super) const COMMON_BYTES_MAX: usize = KEY_PREFIX_BYTES - HEAD_BYTES;
+const HEAD_BYTES: usize = 4;
 
 const _: () = assert!(BODY_BYTES <= u16::MAX as usize);
 const _: () = assert!(LEAF_HEAD_BYTES + LEAF_KEY_BYTES_MAX + 64 <= CELL_BYTES_MAX);
+const _: () = assert!(COMMON_BYTES_MAX <= u8::MAX as usize);
 const _: () = assert!(KEY_PREFIX_BYTES < BRANCH_KEY_BYTES_MAX);
 const _: () = assert!(
     14 * (BRANCH_HEAD_BYTES + BRANCH_KEY_BYTES_MAX + SLOT_BYTES) <= USABLE_BYTES,
@@ -47,6 +59,7 @@ const _: () = assert!(
 
 /// Offsets in the header.
 pub(super) const KIND_AT: usize = 0;
+pub(super) const COMMON_AT: usize = 1;
 pub(super) const CELLS_AT: usize = 2;
 pub(super) const HEAP_START_AT: usize = 4;
 pub(super) const HOLES_AT: usize = 6;
@@ -147,6 +160,27 @@ impl Node {
         key_part(self.cell(index), HEAD)
     }
 
+    /// Length of the prefix that all keys of the page, up to the first of a branch, have in common; maybe not all of it.
+    #[inline]
+    pub(super) fn common_len(&self) -> usize {
+        usize::from(self.bytes[COMMON_AT])
+    }
+
+    /// The head of the key of cell `index`.
+    #[inline]
+    pub(super) fn head(&self, index: usize) -> Head {
+        Head::read(&self.bytes, slot_at(index) + SLOT_HEAD_AT)
+    }
+
+    /// The first cell whose key is compared: a branch's first key is empty and stands for "from the beginning".
+    #[inline]
+    fn first_compared(&self) -> usize {
+        match self.kind() {
+            Kind::Leaf => 0,
+            Kind::Branch => 1,
+        }
+    }
+
     /// Record `index` of this leaf.
     #[inline]
     pub(super) fn record(&self, index: usize) -> LeafCell<'_> {
@@ -192,6 +226,7 @@ impl Node {
     pub(super) fn insert_record(&mut self, index: usize, cell: &LeafCell<'_>) {
         debug_assert_eq!(self.kind(), Kind::Leaf);
         cell.write(self.insert_cell(index, cell.len()));
+        self.index_key(index, cell.key.part());
         self.add_sum(u64::from(cell.counted));
     }
 
@@ -199,6 +234,9 @@ impl Node {
     pub(super) fn insert_branch(&mut self, index: usize, cell: &BranchCell<'_>) {
         debug_assert_eq!(self.kind(), Kind::Branch);
         cell.write(self.insert_cell(index, cell.len()));
+        if index >= self.first_compared() {
+            self.index_key(index, cell.key.part());
+        }
         self.add_sum(cell.counted);
     }
 
@@ -249,6 +287,15 @@ impl Node {
         self.put_u16(HOLES_AT, u16_at(&self.bytes, HOLES_AT) + len);
     }
 
+    /// Empties the key of the first cell of this branch; its run is the caller's to keep or free.
+    pub(super) fn clear_first_key(&mut self) {
+        let first = self.branch(0);
+        let cell = BranchCell { key: CellKey::EMPTY, child: first.child, counted: first.counted };
+        self.remove(0);
+        self.insert_branch(0, &cell);
+        self.index_keys();
+    }
+
     /// Moves the cells from `from` on to the end of `to`, in order. They must fit there.
     pub(super) fn move_tail(&mut self, from: usize, to: &mut Node) {
         let count = self.count();
@@ -263,6 +310,8 @@ impl Node {
         self.sub_sum(moved_sum);
         self.put_u16(CELLS_AT, from);
         self.put_u16(HOLES_AT, u16_at(&self.bytes, HOLES_AT) + moved_bytes);
+        self.index_keys();
+        to.index_keys();
     }
 
     /// Copies all cells of `other`, a page of the same kind, to the end of this one. They must fit.
@@ -271,6 +320,7 @@ impl Node {
             self.push_raw(other, index);
         }
         self.add_sum(other.sum());
+        self.index_keys();
     }
 
     /// Copies cell `index` of `from` behind the last one, without its weight.
@@ -278,6 +328,39 @@ impl Node {
         let at = from.slot(index);
         let cell = &from.bytes[at..at + from.cell_len_at(at)];
         self.insert_cell(self.count(), cell.len()).copy_from_slice(cell);
+    }
+
+    /// Computes the common prefix and the heads anew.
+    fn index_keys(&mut self) {
+        let (first, count) = (self.first_compared(), self.count());
+        if first < count {
+            let common = common_len(self.key(first).part(), self.key(count - 1).part());
+            self.set_common_len(common);
+        }
+    }
+
+    /// Sets the head of cell `index`, a new one whose key begins with `key`, and shortens the common prefix when the key
+    /// does not have it.
+    fn index_key(&mut self, index: usize, key: &[u8]) {
+        let first = self.first_compared();
+        if self.count() == first + 1 {
+            return self.set_common_len(key.len().min(COMMON_BYTES_MAX));
+        }
+        let other = if index == first { first + 1 } else { first };
+        let common = common_len(key, self.key(other).part());
+        if common < self.common_len() {
+            return self.set_common_len(common);
+        }
+        let head = Head::new(key, self.common_len());
+        head.write(&mut self.bytes, slot_at(index) + SLOT_HEAD_AT);
+    }
+
+    fn set_common_len(&mut self, common: usize) {
+        self.bytes[COMMON_AT] = u8::try_from(common).expect("invariant: at most COMMON_BYTES_MAX");
+        for index in self.first_compared()..self.count() {
+            let head = Head::new(self.key(index).part(), common);
+            head.write(&mut self.bytes, slot_at(index) + SLOT_HEAD_AT);
+        }
     }
 
     /// Makes room for a cell of `len` bytes before cell `index` and gives it to be written.
@@ -289,7 +372,7 @@ impl Node {
         let count = self.count();
         let at = u16_at(&self.bytes, HEAP_START_AT) - len;
         self.bytes.copy_within(slot_at(index)..slot_at(count), slot_at(index + 1));
-        self.put_u16(slot_at(index), at);
+        self.put_u16(slot_at(index) + SLOT_OFFSET_AT, at);
         self.put_u16(CELLS_AT, count + 1);
         self.put_u16(HEAP_START_AT, at);
         &mut self.bytes[at..at + len]
@@ -304,7 +387,7 @@ impl Node {
             let len = self.cell_len_in(&old, from);
             at -= len;
             self.bytes[at..at + len].copy_from_slice(&old[from..from + len]);
-            self.put_u16(slot_at(index), at);
+            self.put_u16(slot_at(index) + SLOT_OFFSET_AT, at);
         }
         self.put_u16(HEAP_START_AT, at);
         self.put_u16(HOLES_AT, 0);
@@ -327,7 +410,7 @@ impl Node {
     #[inline]
     pub(super) fn slot(&self, index: usize) -> usize {
         debug_assert!(index < self.count());
-        u16_at(&self.bytes, slot_at(index))
+        u16_at(&self.bytes, slot_at(index) + SLOT_OFFSET_AT)
     }
 
     /// From the start of cell `index` to the end of the page.
@@ -367,6 +450,39 @@ impl Node {
         let value = u16::try_from(value).expect("invariant: an offset lies within the page");
         self.bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
     }
+}
+
+/// Four bytes of a key, behind the common prefix, filled up with zeros; their order is the keys' where they differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Head(u32);
+
+impl Head {
+    #[inline]
+    pub(super) fn new(key: &[u8], common: usize) -> Head {
+        let rest = key.get(common..).unwrap_or_default();
+        match rest.first_chunk() {
+            Some(head) => Head(u32::from_be_bytes(*head)),
+            None => {
+                let mut head = [0; HEAD_BYTES];
+                head[..rest.len()].copy_from_slice(rest);
+                Head(u32::from_be_bytes(head))
+            }
+        }
+    }
+
+    #[inline]
+    fn read(bytes: &[u8; BODY_BYTES], at: usize) -> Head {
+        let head = bytes[at..].first_chunk().expect("invariant: a slot lies within the page");
+        Head(u32::from_be_bytes(*head))
+    }
+
+    fn write(self, bytes: &mut [u8; BODY_BYTES], at: usize) {
+        bytes[at..at + HEAD_BYTES].copy_from_slice(&self.0.to_be_bytes());
+    }
+}
+
+fn common_len(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take(COMMON_BYTES_MAX).take_while(|(a, b)| a == b).count()
 }
 
 #[inline]

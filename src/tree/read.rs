@@ -5,7 +5,7 @@ use std::ops::{Deref, Range};
 
 use super::cell::{BRANCH_HEAD_BYTES, CellKey, CellValue, LEAF_HEAD_BYTES};
 use super::cursor::Cursor;
-use super::page::{KEY_PREFIX_BYTES, Kind, Node};
+use super::page::{Head, KEY_PREFIX_BYTES, Kind, Node};
 use super::run::Run;
 use crate::ids::PageId;
 
@@ -114,30 +114,50 @@ pub(super) fn descend<'a, S: Source>(
     }
 }
 
-/// The child of branch `node` that covers `key`. The first cell's key is empty and stands for "from the beginning".
+/// The child of branch `node` that covers `key`.
 pub(super) fn child_index<S: Source>(source: &S, node: &Node, key: &[u8]) -> usize {
-    let (mut low, mut high) = (1, node.count());
-    while low < high {
-        let middle = low.midpoint(high);
-        match compare(source, key, node.key_with_head::<BRANCH_HEAD_BYTES>(middle)) {
-            Ordering::Less => high = middle,
-            Ordering::Equal => return middle,
-            Ordering::Greater => low = middle + 1,
-        }
-    }
-    low - 1
+    // The first cell's key is empty and stands for "from the beginning".
+    let (index, found) = search::<S, BRANCH_HEAD_BYTES>(source, node, 1, key);
+    if found { index } else { index - 1 }
 }
 
 /// The first record of leaf `node` that is not before `key`, and whether it is `key`.
 pub(super) fn record_index<S: Source>(source: &S, node: &Node, key: &[u8]) -> (usize, bool) {
-    let (mut low, mut high) = (0, node.count());
+    search::<S, LEAF_HEAD_BYTES>(source, node, 0, key)
+}
+
+/// The first cell, from `first` on, whose key is not before `key`, and whether it is `key`.
+#[inline]
+fn search<S: Source, const CELL_HEAD_BYTES: usize>(
+    source: &S,
+    node: &Node,
+    first: usize,
+    key: &[u8],
+) -> (usize, bool) {
+    let count = node.count();
+    let common = node.common_len();
+    let head = Head::new(key, common);
+    let (mut low, mut high) = (first, count);
     while low < high {
         let middle = low.midpoint(high);
-        match compare(source, key, node.key_with_head::<LEAF_HEAD_BYTES>(middle)) {
+        let ordering = head
+            .cmp(&node.head(middle))
+            .then_with(|| compare(source, key, node.key_with_head::<CELL_HEAD_BYTES>(middle)));
+        match ordering {
             Ordering::Less => high = middle,
             Ordering::Equal => return (middle, true),
             Ordering::Greater => low = middle + 1,
         }
+    }
+    // So far the key was taken to begin as all keys here do. If it does not, it is before or after all of them. Asked
+    // last, and of the cell the caller will look at next: any other would be a cache miss more.
+    if common > 0 && first < count {
+        let other = node.key_with_head::<CELL_HEAD_BYTES>(low.min(count - 1)).part();
+        low = match key[..key.len().min(common)].cmp(&other[..common]) {
+            Ordering::Less => first,
+            Ordering::Equal => low,
+            Ordering::Greater => count,
+        };
     }
     (low, false)
 }

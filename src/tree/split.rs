@@ -128,7 +128,7 @@ impl Tree {
         }
         let first = right.branch(0);
         let separator = Separator::take(&first.key);
-        clear_first_key(right);
+        right.clear_first_key();
         (separator, right_id)
     }
 
@@ -152,14 +152,6 @@ impl Tree {
             CellKey::Run { run, .. } => self.pages.run(run.page).data(),
         }
     }
-}
-
-/// Empties the first separator of a branch: nothing is compared with it.
-pub(super) fn clear_first_key(branch: &mut Node) {
-    let first = branch.branch(0);
-    let cell = BranchCell { key: CellKey::EMPTY, child: first.child, counted: first.counted };
-    branch.remove(0);
-    branch.insert_branch(0, &cell);
 }
 
 /// How many cells the left page gets when a cell of `len` bytes is inserted at `index` of a page that has no room for

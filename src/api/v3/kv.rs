@@ -94,7 +94,11 @@ pub fn range<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
 
 /// `RangeStream`: a range in pieces of bounded size; header, `more` and `count` come with the last one only.
 pub fn range_stream<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
-    match checked_range(message) {
+    let checked = decode::<RangeRequest>(message).and_then(|request| {
+        validate::range_stream(&request)?;
+        Ok(request)
+    });
+    match checked {
         Ok(request) if request.serializable => answer_stream(node, request, reply),
         Ok(request) => node.read(Read::RangeStream(request, reply)),
         Err(status) => reply.fail(status),

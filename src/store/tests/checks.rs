@@ -1,0 +1,112 @@
+//! The check finds what it claims to find: a sound tree, damaged in one place at a time.
+
+use crate::ids::Revision;
+use crate::store::keys::{self, ChangeId, ChangeKind};
+use crate::store::meta::Meta;
+use crate::store::record::{Record, TOMBSTONE_RECORD};
+use crate::store::view::View;
+use crate::store::{Fault, check};
+use crate::tree::{Counted, Tree};
+
+/// A tree with one key: created in revision 2, changed in 3, deleted in 4 and created again in 5.
+struct Bench {
+    tree: Tree,
+    meta: Meta,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let meta = Meta { revision: Revision(5), ..Meta::default() };
+        let mut bench = Self { tree: Tree::new(), meta };
+        bench.tree.insert(keys::META_KEY, &meta.encode(), Counted::No);
+        bench.put(2, 2, 1, Counted::No);
+        bench.put(3, 2, 2, Counted::No);
+        bench.tree.insert(&kv(4), TOMBSTONE_RECORD, Counted::No);
+        bench.rev(4, ChangeKind::Tombstone);
+        bench.put(5, 5, 1, Counted::Yes);
+        bench
+    }
+
+    fn put(&mut self, main: i64, created: i64, version: i64, counted: Counted) {
+        let mut record = Vec::new();
+        Record { create_revision: Revision(created), version, lease: 0, value: b"" }
+            .write(at(main), &mut record);
+        self.tree.insert(&kv(main), &record, counted);
+        self.rev(main, ChangeKind::Put);
+    }
+
+    fn rev(&mut self, main: i64, kind: ChangeKind) {
+        let mut value = Vec::new();
+        keys::rev_mark(&mut value, kind);
+        value.push(b'a');
+        self.tree.insert(&rev(main), &value, Counted::No);
+    }
+
+    fn faults(mut self) -> Vec<Fault> {
+        check(&View::new(self.tree.publish(), self.meta))
+    }
+}
+
+fn at(main: i64) -> ChangeId {
+    ChangeId::first_of(Revision(main))
+}
+
+fn kv(main: i64) -> Vec<u8> {
+    let mut key = Vec::new();
+    keys::kv_prefix(&mut key, b"a");
+    keys::kv_push_change(&mut key, at(main));
+    key
+}
+
+fn rev(main: i64) -> Vec<u8> {
+    let mut key = Vec::new();
+    keys::rev(&mut key, at(main));
+    key
+}
+
+#[track_caller]
+fn finds(damage: impl FnOnce(&mut Bench), fault: &str) {
+    let mut bench = Bench::new();
+    damage(&mut bench);
+    let faults = bench.faults();
+    assert!(faults.iter().any(|found| found.to_string().contains(fault)), "{faults:#?}");
+}
+
+#[test]
+fn a_sound_tree_has_no_faults() {
+    assert_eq!(Bench::new().faults(), []);
+}
+
+#[test]
+fn flags_that_are_not_exact() {
+    finds(
+        |bench| assert!(bench.tree.set_counted(&kv(3), Counted::Yes)),
+        "counts: true, live: false",
+    );
+    finds(
+        |bench| assert!(bench.tree.set_counted(&kv(5), Counted::No)),
+        "counts: false, live: true",
+    );
+    finds(|bench| assert!(bench.tree.set_counted(&rev(2), Counted::Yes)), "counts 2 live keys");
+}
+
+#[test]
+fn tables_that_disagree() {
+    finds(|bench| assert!(bench.tree.remove(&rev(3))), "stands in rev as None");
+    finds(|bench| assert!(bench.tree.remove(&kv(3))), "has no record of its kind in kv");
+    finds(|bench| bench.rev(4, ChangeKind::Put), "has no record of its kind in kv");
+    finds(|bench| bench.rev(5, ChangeKind::Tombstone), "stands in rev as");
+}
+
+#[test]
+fn versions_that_do_not_follow_each_other() {
+    finds(|bench| bench.put(3, 2, 3, Counted::No), "the version after it");
+    finds(|bench| bench.put(3, 3, 2, Counted::No), "the version after it");
+    finds(|bench| bench.put(5, 5, 2, Counted::Yes), "the version after it");
+}
+
+#[test]
+fn numbers_that_do_not_fit() {
+    finds(|bench| bench.meta.revision = Revision(4), "is beyond revision 4");
+    finds(|bench| bench.meta.compacted = Revision(3), "the view says");
+}
