@@ -152,9 +152,9 @@ fn random_bytes_never_panic() {
         let mut guard = Guard::new(LIMITS);
         guard.want_touched(true);
         for _ in 0..20 {
-            let bytes: Vec<u8> =
-                std::iter::repeat_with(|| random.u8(..)).take(random.clone().usize(..50)).collect();
-            guard.observe(&bytes, MOMENT);
+            let bytes: [u8; 50] = std::array::from_fn(|_| random.u8(..));
+            let bytes = &bytes[..random.usize(..50)];
+            guard.observe(bytes, MOMENT);
         }
     }
 }
