@@ -29,6 +29,8 @@ missing_packages() {
     for pair in etcd:etcd-server etcdctl:etcd-client protoc:protobuf-compiler mkfs.ext4:e2fsprogs mount:mount; do
         PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || printf '%s\n' "${pair##*:}"
     done
+    # protoc's own .proto files: only recommended by its package.
+    [ -f /usr/include/google/protobuf/descriptor.proto ] || echo libprotobuf-dev
 }
 
 as_root() {

@@ -1,1 +1,19 @@
-//! Shared parts of the benches.
+//! Measuring whole servers: what `compare` (with etcd) and `regress` (with an earlier Urd) share.
+//!
+//! Both start one server at a time, put a load on it with `benchmark`, and look at what the load
+//! generator and `/proc` say. The modules, from the bottom: [`children`] sees to it that nothing
+//! outlives us; [`process`] reads `/proc`; [`server`] starts and stops; [`trial`] is one load on
+//! one fresh server; [`statistics`] and [`judge`] make figures and verdicts of many trials;
+//! [`floor`] measures the hardware beneath; [`table`] prints; [`cargo`] builds.
+//!
+//! Not here: micro benches of single modules, which are in `micro/`.
+
+pub mod cargo;
+pub mod children;
+pub mod floor;
+pub mod judge;
+pub mod process;
+pub mod server;
+pub mod statistics;
+pub mod table;
+pub mod trial;

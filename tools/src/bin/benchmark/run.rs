@@ -284,3 +284,6 @@ fn report(
         error_counts: record.error_counts,
     }
 }
+
+#[cfg(test)]
+mod tests;

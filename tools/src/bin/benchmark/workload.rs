@@ -129,7 +129,7 @@ fn mixed(seed: u64, nth: u64) -> u64 {
 
 /// Maps a random number to one below `bound`.
 fn below(random: u64, bound: u64) -> u64 {
-    (u128::from(random) * u128::from(bound) >> 64) as u64
+    ((u128::from(random) * u128::from(bound)) >> 64) as u64
 }
 
 fn printable(random: u64) -> u8 {

@@ -1,0 +1,266 @@
+//! `benches/compare`: etcd and Urd side by side, on this machine, under the same load.
+//!
+//! One server runs at a time, each trial on a fresh one with fresh data on the same file system.
+//! Rounds alternate their order (A B, B A, ...), so that what changes slowly on the machine
+//! favours nobody. All loads have a fixed number of requests, so that both servers end up with the
+//! same data and their memory can be compared. Figures are medians over the rounds, with the least
+//! and the greatest beside them.
+//!
+//! The load generator shares the cores with the server; what it costs is printed, so that it can
+//! be seen whether it, and not the server, is measured.
+
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use urd_benches::cargo;
+use urd_benches::floor::Floor;
+use urd_benches::server::Program;
+use urd_benches::statistics::Sample;
+use urd_benches::table::{Table, figure};
+use urd_benches::trial::{self, Operation, Trial, Workload};
+
+/// Runs the same load on etcd and on Urd, and prints the ratios.
+#[derive(Debug, Parser)]
+#[command(name = "compare")]
+struct Cli {
+    /// The etcd to compare with: a path, or a name on the search path
+    #[arg(long, default_value = "etcd")]
+    etcd: PathBuf,
+    /// A built Urd; built from the working tree (release) if not given
+    #[arg(long)]
+    urd: Option<PathBuf>,
+    /// A built load generator; built if not given
+    #[arg(long)]
+    benchmark: Option<PathBuf>,
+    /// Where data directories are made: the file system that is measured
+    #[arg(long)]
+    data_root: Option<PathBuf>,
+    /// How often everything is run; 5, or 2 with --quick
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: Option<u32>,
+    /// Only the loads whose names contain this
+    #[arg(long)]
+    only: Option<String>,
+    /// Fewer rounds, of a tenth of the requests
+    #[arg(long)]
+    quick: bool,
+    #[arg(long, default_value = "markdown")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Markdown,
+    Json,
+}
+
+const WORKLOADS: [Workload; 4] = [
+    Workload {
+        name: "put, 1 connection, 1 client",
+        operation: Operation::Put,
+        conns: 1,
+        clients: 1,
+        total: 5_000,
+    },
+    Workload {
+        name: "put, 100 connections, 1000 clients",
+        operation: Operation::Put,
+        conns: 100,
+        clients: 1000,
+        total: 200_000,
+    },
+    Workload {
+        name: "linearizable get, 100 connections, 1000 clients",
+        operation: Operation::LinearizableRange,
+        conns: 100,
+        clients: 1000,
+        total: 200_000,
+    },
+    Workload {
+        name: "serializable get, 100 connections, 1000 clients",
+        operation: Operation::SerializableRange,
+        conns: 100,
+        clients: 1000,
+        total: 200_000,
+    },
+];
+
+/// What is taken from a trial, under the name it is printed by.
+const METRICS: [(&str, fn(&Trial) -> f64); 7] = [
+    ("requests/s", |trial| trial.requests_per_second),
+    ("p50 us", |trial| trial.p50_us),
+    ("p99 us", |trial| trial.p99_us),
+    ("p99.9 us", |trial| trial.p99_9_us),
+    ("server CPU us/request", |trial| trial.server_cpu_us_per_request),
+    ("peak RSS MiB", |trial| trial.peak_resident_mib),
+    ("load generator CPU us/request", |trial| trial.load_cpu_us_per_request),
+];
+const P50: &str = "p50 us";
+
+/// Everything found, in the form of `--output json`.
+#[derive(Debug, Serialize)]
+struct Results {
+    rounds: u32,
+    programs: Vec<String>,
+    rows: Vec<Row>,
+    /// Microseconds of one durable write, and of one loopback round trip.
+    durable_write_us: Sample,
+    round_trip_us: Sample,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    workload: &'static str,
+    clients: u32,
+    /// By metric, in the programs' order.
+    metrics: BTreeMap<&'static str, Vec<Sample>>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match compare(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compare: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(cli: &Cli) -> io::Result<()> {
+    let programs = programs(cli)?;
+    let target = cargo::target_directory();
+    let benchmark = match &cli.benchmark {
+        Some(path) => path.clone(),
+        None => cargo::build(&cargo::repository(), &target, "urd-tools", "benchmark")?,
+    };
+    let root = cli.data_root.clone().unwrap_or_else(|| target.join("compare"));
+    std::fs::create_dir_all(&root)?;
+    let rounds = cli.rounds.unwrap_or(if cli.quick { 2 } else { 5 });
+    let wanted = |workload: &Workload| {
+        cli.only.as_ref().is_none_or(|part| workload.name.contains(part.as_str()))
+    };
+    let workloads: Vec<Workload> = WORKLOADS
+        .into_iter()
+        .filter(wanted)
+        .map(|workload| if cli.quick { workload.shortened(10) } else { workload })
+        .collect();
+    if workloads.is_empty() {
+        return Err(io::Error::other("--only: no load has a name that contains it"));
+    }
+    let results = measure(&programs, &benchmark, &root, &workloads, rounds)?;
+    match cli.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&results)?),
+        Output::Markdown => print_markdown(&results),
+    }
+    Ok(())
+}
+
+fn programs(cli: &Cli) -> io::Result<[Program; 2]> {
+    let etcd = cargo::find(&cli.etcd).ok_or_else(|| {
+        let path = cli.etcd.display();
+        let advice = "apt-get install etcd-server, or give --etcd PATH";
+        io::Error::new(io::ErrorKind::NotFound, format!("there is no etcd at {path}: {advice}"))
+    })?;
+    let urd = match &cli.urd {
+        Some(path) => path.clone(),
+        None => cargo::build(&cargo::repository(), &cargo::target_directory(), "urd", "urd")?,
+    };
+    Ok([Program { name: "etcd".into(), path: etcd }, Program { name: "Urd".into(), path: urd }])
+}
+
+fn measure(
+    programs: &[Program],
+    benchmark: &Path,
+    root: &Path,
+    workloads: &[Workload],
+    rounds: u32,
+) -> io::Result<Results> {
+    let mut trials: Vec<Vec<Vec<Trial>>> = vec![vec![Vec::new(); programs.len()]; workloads.len()];
+    let (mut writes, mut round_trips) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let floor = Floor::measure(root)?;
+        writes.push(floor.write_us);
+        round_trips.push(floor.round_trip_us);
+        let mut order: Vec<usize> = (0..programs.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for (workload, of_workload) in workloads.iter().zip(&mut trials) {
+            for &nth in &order {
+                let program = &programs[nth];
+                let (trial, _) = trial::run(program, benchmark, workload, root)?;
+                eprintln!(
+                    "round {}/{rounds}, {}, {}: {:.0}/s, p50 {:.0} us, {:.1} us CPU",
+                    round + 1,
+                    workload.name,
+                    program.name,
+                    trial.requests_per_second,
+                    trial.p50_us,
+                    trial.server_cpu_us_per_request
+                );
+                of_workload[nth].push(trial);
+            }
+        }
+    }
+    let rows = workloads.iter().zip(&trials).map(|(workload, trials)| row(workload, trials));
+    let sample = |values| Sample::of(values).ok_or_else(|| io::Error::other("no rounds"));
+    Ok(Results {
+        rounds,
+        programs: programs.iter().map(|program| program.name.clone()).collect(),
+        rows: rows.collect(),
+        durable_write_us: sample(writes)?,
+        round_trip_us: sample(round_trips)?,
+    })
+}
+
+fn row(workload: &Workload, of_programs: &[Vec<Trial>]) -> Row {
+    let metrics = METRICS.iter().map(|(name, metric)| {
+        let sample = |trials: &Vec<Trial>| Sample::of(trials.iter().map(metric).collect());
+        (*name, of_programs.iter().filter_map(sample).collect())
+    });
+    Row { workload: workload.name, clients: workload.clients, metrics: metrics.collect() }
+}
+
+fn print_markdown(results: &Results) {
+    let mut table = Table::new(["load", "metric", "etcd", "Urd", "Urd / etcd"]);
+    for row in &results.rows {
+        let mut workload = row.workload;
+        for (name, _) in METRICS {
+            if let Some([etcd, urd]) = row.metrics.get(name).map(Vec::as_slice) {
+                let ratio = format!("{:.3}", urd.median / etcd.median);
+                table.row([workload.into(), name.into(), spread(etcd), spread(urd), ratio]);
+                // Named once, in the first of its rows.
+                workload = "";
+            }
+        }
+    }
+    println!("Medians of {} rounds (least - greatest).\n\n{table}", results.rounds);
+    print_floor(results);
+}
+
+fn spread(sample: &Sample) -> String {
+    let (min, max) = (figure(sample.min), figure(sample.max));
+    format!("{} ({min} - {max})", figure(sample.median))
+}
+
+/// How far one client is from what the hardware asks for.
+fn print_floor(results: &Results) {
+    let (write, round_trip) = (&results.durable_write_us, &results.round_trip_us);
+    let floor = write.median + round_trip.median;
+    println!("Beneath a put: one durable write (4 KiB, O_DIRECT | O_DSYNC) {} us,", spread(write));
+    println!(
+        "one loopback TCP round trip {} us, together {} us.",
+        spread(round_trip),
+        figure(floor)
+    );
+    for row in results.rows.iter().filter(|row| row.clients == 1) {
+        for (program, p50) in results.programs.iter().zip(&row.metrics[P50]) {
+            let distance = figure(p50.median - floor);
+            println!("{}, {program}: p50 is {distance} us above that.", row.workload);
+        }
+    }
+}
