@@ -277,7 +277,7 @@ impl Server {
         let log = self.log();
         let fresh = log.get(before..).unwrap_or(&log);
         let text = format!("{command:?}\nended at its start ({status}):\n{fresh}");
-        if fresh.to_lowercase().contains("address already in use") {
+        if ["address already in use", "address is in use"].iter().any(|said| fresh.contains(said)) {
             Err(text)
         } else {
             panic!("{text}")
