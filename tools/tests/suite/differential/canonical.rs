@@ -13,8 +13,22 @@ use urd_proto::mvccpb::KeyValue;
 use super::generator::Operation;
 use super::{Answer, Message};
 
+/// What etcd finds wrong with a transaction's operations when it looks at the store. 3.4 looks at all puts before all
+/// ranges, 3.7 at one operation after the other: with more than one fault they name different ones.
+const FAULTS: &[&str] = &[
+    "etcdserver: key not found",
+    "etcdserver: requested lease not found",
+    "etcdserver: mvcc: required revision has been compacted",
+    "etcdserver: mvcc: required revision is a future revision",
+];
+
 pub(crate) fn answer(operation: &Operation, answer: Answer) -> Answer {
-    let mut message = answer?;
+    let mut message = answer.map_err(|(code, text)| match operation {
+        Operation::Txn(request) if FAULTS.contains(&&text[..]) && faults_possible(request) > 1 => {
+            (tonic::Code::Unknown, "one of the transaction's several faults".to_owned())
+        }
+        _ => (code, text),
+    })?;
     match (&mut message, operation) {
         (Message::Range(response), Operation::Range(request)) => range(request, response),
         (Message::Txn(response), Operation::Txn(request)) => txn(request, response),
@@ -55,6 +69,19 @@ fn txn(request: &pb::TxnRequest, response: &mut pb::TxnResponse) {
             _ => {}
         }
     }
+}
+
+/// In how many places the store may find fault, in both branches and below.
+fn faults_possible(request: &pb::TxnRequest) -> usize {
+    let of = |operation: &pb::RequestOp| match &operation.request {
+        Some(Request::RequestPut(put)) => {
+            usize::from(put.lease != 0) + usize::from(put.ignore_value || put.ignore_lease)
+        }
+        Some(Request::RequestRange(range)) => usize::from(range.revision != 0),
+        Some(Request::RequestTxn(inner)) => faults_possible(inner),
+        Some(Request::RequestDeleteRange(_)) | None => 0,
+    };
+    request.success.iter().chain(&request.failure).map(of).sum()
 }
 
 fn range(request: &pb::RangeRequest, response: &mut pb::RangeResponse) {

@@ -17,6 +17,7 @@
 //! | `HashKVResponse.hash_revision` | absent | present | set to zero |
 //! | HashKV while a compaction still removes keys and none is left | another hash, for a moment | | asked again, bounded |
 //! | the revision after a restart, when the newest change was a delete and was compacted away | goes back (etcd issue 17780) | stays | a put comes before the kill |
+//! | which fault of a transaction with several is named | puts first | the first | any passes (`canonical.rs`) |
 //! | the order among equal values of a sort target other than the key | Go's unstable sort | likewise | any order passes (`canonical.rs`) |
 
 mod canonical;

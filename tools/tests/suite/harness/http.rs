@@ -30,7 +30,7 @@ pub(crate) fn get(endpoint: &str, path: &str) -> std::io::Result<Answer> {
 /// A request without a body, on a connection of its own.
 pub(crate) fn request(endpoint: &str, method: &str, path: &str) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(endpoint)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n\r\n")?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;

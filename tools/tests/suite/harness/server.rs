@@ -3,15 +3,19 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::{Program, READY_TIMEOUT, http, ports, wait_for};
+use super::{Program, READY_TIMEOUT, http, ports, try_wait_for};
 
 /// Ports taken between our look and the server's bind: start anew this often.
 const START_ATTEMPTS: usize = 3;
+
+/// Set when a start timed out: the other tests then fail at once, each for this reason, and not after half an hour.
+static NEVER_READY: AtomicBool = AtomicBool::new(false);
 
 /// How the harness's own settings (name, directory, URLs) reach the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,19 +257,27 @@ impl Server {
         let child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
         self.child = Some(child);
         let endpoint = self.endpoint();
-        let ended = wait_for("the server's first answer", READY_TIMEOUT, || {
+        assert!(
+            !NEVER_READY.load(Ordering::SeqCst),
+            "an earlier start of a server was never ready; not waiting for another"
+        );
+        let ended = try_wait_for(READY_TIMEOUT, || {
             let child = self.child.as_mut()?;
             if let Some(status) = child.try_wait().expect("wait for a child") {
                 return Some(Err(status));
             }
             is_healthy(&endpoint).then_some(Ok(()))
         });
+        let Some(ended) = ended else {
+            NEVER_READY.store(true, Ordering::SeqCst);
+            panic!("{command:?}\nwas not healthy within {READY_TIMEOUT:?}");
+        };
         let Err(status) = ended else { return Ok(()) };
         self.child = None;
         let log = self.log();
         let fresh = log.get(before..).unwrap_or(&log);
         let text = format!("{command:?}\nended at its start ({status}):\n{fresh}");
-        if fresh.to_lowercase().contains("address already in use") {
+        if ["address already in use", "address is in use"].iter().any(|said| fresh.contains(said)) {
             Err(text)
         } else {
             panic!("{text}")
@@ -350,14 +362,5 @@ fn end(child: &mut Child) {
 }
 
 fn wait_exit(child: &mut Child, timeout: Duration) -> Option<ExitStatus> {
-    let deadline = Instant::now() + timeout;
-    loop {
-        if let Some(status) = child.try_wait().expect("wait for a child") {
-            return Some(status);
-        }
-        if Instant::now() > deadline {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    try_wait_for(timeout, || child.try_wait().expect("wait for a child"))
 }

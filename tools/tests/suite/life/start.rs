@@ -136,7 +136,7 @@ fn says_what_is_wrong_with_a_value() {
     refuses(&["--heartbeat-interval=soon"], &["heartbeat-interval", "soon"]);
     refuses(&["--election-timeout=50", "--heartbeat-interval=100"], &["election-timeout"]);
     refuses(&["--max-txn-ops=-1"], &["max-txn-ops", "-1"]);
-    refuses(&["--initial-cluster=other=http://127.0.0.1:1"], &["initial-cluster"]);
+    refuses(&["--initial-cluster=other=http://127.0.0.1:1"], &["initial cluster", "default"]);
     refuses(&["--config-file=/nowhere/at/all.yaml"], &["/nowhere/at/all.yaml"]);
     refuses(&["a-word"], &["a-word"]);
 }
@@ -157,6 +157,41 @@ fn refuses_a_port_in_use() {
         ],
         &[&taken.to_string(), "in use"],
     );
+}
+
+/// A supervisor starts a killed server again at once, on the same port: what the kernel still has to clean up after the
+/// dead one (connections, an io_uring with calls under way) must not be in the way.
+#[tokio::test]
+async fn listens_again_at_once_after_a_kill() {
+    let mut server = Server::start_fresh(Program::Subject);
+    let endpoint = server.endpoint();
+    for round in 0..5 {
+        let mut clients = Vec::new();
+        for number in 0..20 {
+            let mut client = Client::connect(&endpoint).await;
+            client.put(put_request(&format!("{number}"), b"x")).await.expect("put");
+            clients.push(client);
+        }
+        server.kill();
+        server.restart();
+        assert_eq!(
+            server.endpoint(),
+            endpoint,
+            "kill {round}: the port was still taken; {}",
+            server.log()
+        );
+    }
+}
+
+/// The first log segment is small and the next is made ahead: puts must wait for it, not be refused.
+#[tokio::test]
+async fn takes_large_puts_from_the_start() {
+    let server = Server::start_fresh(Program::Subject);
+    let mut client = Client::connect(&server.endpoint()).await;
+    for number in 0..48 {
+        let put = client.put(put_request(&format!("large/{number}"), &vec![b'x'; 1_400_000])).await;
+        put.unwrap_or_else(|status| panic!("put {number} of 1.4 MB: {status}"));
+    }
 }
 
 #[test]
