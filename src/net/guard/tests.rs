@@ -100,10 +100,10 @@ fn streams_are_touched_when_their_frame_is_whole() {
         touched
     };
     guard.observe(&data, MOMENT);
-    assert_eq!(touched(&mut guard), []);
+    assert_eq!(touched(&mut guard), [0_u32; 0]);
     guard.want_touched(true);
     guard.observe(&data[..28], MOMENT);
-    assert_eq!(touched(&mut guard), []);
+    assert_eq!(touched(&mut guard), [0_u32; 0]);
     guard.observe(&data[28..], MOMENT);
     guard.observe(&frame(TYPE_RESET, 0, 9, 4), MOMENT);
     guard.observe(&frame(TYPE_DATA, FLAG_END_STREAM, 11, 0), MOMENT);
