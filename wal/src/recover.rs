@@ -95,7 +95,8 @@ impl Scan {
         }
     }
 
-    /// Applies what the last segment of the chain says happened, now that it is known where it ends.
+    /// Applies what the last segment of the chain says happened, now that it is known where it
+    /// ends.
     fn apply(&mut self) {
         let first = self.chain.len() == 1;
         let Some(segment) = self.chain.last_mut() else {

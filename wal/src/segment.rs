@@ -192,9 +192,9 @@ async fn write_all<D: Disk>(
     Err(failed(disk, "write", name)(source))
 }
 
-/// Takes a segment out of the log: keeps it as a spare where `keep` says so, else removes it. Durable
-/// on return. Tells whether there is a spare now: where an attempt failed half-way, the next one
-/// finds no file, and is content with that.
+/// Takes a segment out of the log: keeps it as a spare where `keep` says so, else removes it.
+/// Durable on return. Tells whether there is a spare now: where an attempt failed half-way, the
+/// next one finds no file, and is content with that.
 pub(crate) async fn retire<D: Disk>(disk: &D, id: SegmentId, keep: Keep) -> Step<Keep> {
     let name = segment_name(id);
     let retired = match keep {
@@ -244,7 +244,8 @@ pub struct Prepare<D: Disk> {
     pub(crate) close: Vec<Rc<D::File>>,
     /// Oldest first.
     pub(crate) retire: Vec<Retired>,
-    /// Complete files that are no part of the log, all of `segment_bytes`, all written by this process.
+    /// Complete files that are no part of the log, all of `segment_bytes`, all written by this
+    /// process.
     pub(crate) spares: Vec<SegmentId>,
     /// The segment to make, if one is wanted.
     pub(crate) make: Option<SegmentHeader>,
