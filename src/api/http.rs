@@ -113,13 +113,12 @@ impl Parameters<'_> {
 }
 
 fn version() -> Response<Bytes> {
-    let body = serde_json::json!({
-        "etcdserver": ETCD_VERSION,
-        "etcdcluster": ETCD_CLUSTER_VERSION,
-        "storage": ETCD_CLUSTER_VERSION,
-        "urd": env!("CARGO_PKG_VERSION"),
-    });
-    answer(StatusCode::OK, JSON, body.to_string())
+    // By hand, for the order of etcd's fields; nothing in it needs escaping.
+    let body = format!(
+        r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"{ETCD_CLUSTER_VERSION}","storage":"{ETCD_CLUSTER_VERSION}","urd":"{}"}}"#,
+        env!("CARGO_PKG_VERSION")
+    );
+    answer(StatusCode::OK, JSON, body)
 }
 
 /// `/health`, the older check: a leader is known and a linearizable (`?serializable=true`: local) read works.

@@ -73,3 +73,6 @@ impl<T> Deadlines<T> {
         self.earliest.set(earliest);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -260,3 +260,6 @@ pub(super) fn unknown_method(path: &str, is_known_service: impl Fn(&str) -> bool
     };
     Status::new(Code::Unimplemented, text)
 }
+
+#[cfg(test)]
+mod tests;

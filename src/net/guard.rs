@@ -261,3 +261,6 @@ impl Guard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,7 +143,7 @@ struct Body {
 /// Where a request goes once it is whole.
 enum Target {
     Call(Method),
-    Http(Box<Parts>, SendResponse<Bytes>),
+    Http(Box<(Parts, SendResponse<Bytes>)>),
 }
 
 /// What became of a body.
@@ -202,7 +202,9 @@ impl<S: Service> Connection<S> {
             if let Some(pings) = &mut self.pings {
                 // Clears the answer to the last one. One that is still under way serves as well as a second.
                 let mut context = Context::from_waker(Waker::noop());
-                let _: Poll<bool> = pings.poll_pong(&mut context).map(|pong| pong.is_ok());
+                if pings.poll_pong(&mut context).is_pending() {
+                    tracing::trace!("the last ping was the first, or has no answer yet");
+                }
                 pings.send_ping(Ping::opaque()).ok();
             }
         }
@@ -227,9 +229,10 @@ impl<S: Service> Connection<S> {
     }
 
     fn accept(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-        let (parts, recv) = request.into_parts();
-        match route(&parts) {
-            Route::Call(method, timeout) => self.accept_call(method, timeout, recv, respond),
+        match route(&request) {
+            Route::Call(method, timeout) => {
+                self.accept_call(method, timeout, request.into_body(), respond);
+            }
             Route::Refused(http, status) => {
                 reply::refuse(respond, http, &status, &self.connections);
             }
@@ -239,8 +242,9 @@ impl<S: Service> Connection<S> {
                 reply::answer_http(&self.calls, respond, response);
             }
             Route::Http => {
+                let (parts, recv) = request.into_parts();
                 let key = self.calls.open(None, None);
-                self.begin(key, Target::Http(Box::new(parts), respond), recv);
+                self.begin(key, Target::Http(Box::new((parts, respond))), recv);
             }
         }
     }
@@ -269,7 +273,7 @@ impl<S: Service> Connection<S> {
         let bytes_max = self.connections.options().message_bytes_max;
         let mut assembler = match target {
             Target::Call(_) => Assembler::framed(bytes_max),
-            Target::Http(..) => Assembler::plain(bytes_max),
+            Target::Http(_) => Assembler::plain(bytes_max),
         };
         match feed(&mut recv, &mut assembler) {
             Fed::Partial => {
@@ -307,8 +311,12 @@ impl<S: Service> Connection<S> {
                 self.service.call(call);
             }
             (Target::Call(_), Err(status)) => self.calls.refuse(key, status),
-            (Target::Http(parts, respond), Ok(body)) => self.start_http(key, *parts, body, respond),
-            (Target::Http(_, respond), Err(_)) => {
+            (Target::Http(request), Ok(body)) => {
+                let (parts, respond) = *request;
+                self.start_http(key, parts, body, respond);
+            }
+            (Target::Http(request), Err(_)) => {
+                let (_, respond) = *request;
                 let text = "the request body is too large\n";
                 let response = http1::plain(StatusCode::PAYLOAD_TOO_LARGE, text);
                 reply::answer_http(&self.calls, respond, response);
@@ -425,15 +433,16 @@ enum Route {
     Http,
 }
 
-fn route(parts: &Parts) -> Route {
-    let path = parts.uri.path();
-    let header = |name| parts.headers.get(name).map(|value: &http::HeaderValue| value.as_bytes());
+fn route<B>(request: &Request<B>) -> Route {
+    let path = request.uri().path();
+    let headers = request.headers();
+    let header = |name| headers.get(name).map(|value: &http::HeaderValue| value.as_bytes());
     let method = Method::parse(path);
-    if !parts.headers.get(CONTENT_TYPE).is_some_and(|value| grpc::is_grpc(value.as_bytes())) {
+    if !headers.get(CONTENT_TYPE).is_some_and(|value| grpc::is_grpc(value.as_bytes())) {
         return if method.is_some() { Route::Unsupported } else { Route::Http };
     }
-    if parts.method != HttpMethod::POST {
-        let text = format!("a gRPC call needs the method POST, not {}", parts.method);
+    if request.method() != HttpMethod::POST {
+        let text = format!("a gRPC call needs the method POST, not {}", request.method());
         return Route::Refused(StatusCode::METHOD_NOT_ALLOWED, Status::new(Code::Internal, text));
     }
     let timeout = match header("grpc-timeout").map(grpc::parse_timeout).transpose() {

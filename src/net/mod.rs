@@ -128,3 +128,6 @@ async fn linger(transport: &Transport, connections: &Connections, control: &Cont
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,6 +85,8 @@ impl Frontend {
                 })
                 .detach();
             }
+            // Only the executors of other shards end by it; the log shard's ends by itself.
+            ToShard::End => {}
             message => self.shard.receive(message),
         }
     }

@@ -71,6 +71,8 @@ pub enum ToShard {
     Connection(AcceptedTcpStream),
     /// Answer what is in flight, then close.
     Drain,
+    /// The log is closed: nothing is left to do.
+    End,
 }
 
 /// The two ends of the channels between the log shard and one other shard, before their executors run.

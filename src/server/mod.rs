@@ -115,12 +115,15 @@ impl Member<'_> {
             log_ends.push(log_end);
             let (shared, open, options) = (Arc::clone(&shared), Arc::clone(open), options.clone());
             let (to_log, at_shard) = shard_end;
-            threads.push(spawn(&format!("urd-shard-{id}"), *cpu, move || async move {
+            threads.push(spawn("urd-shard", *cpu, move || async move {
                 // Each end waits for the other, so both directions are connected at once.
                 let (outbox, receiver) = zip(Outbox::connect(to_log), at_shard.connect()).await;
                 let uplink = Uplink::Mesh(outbox);
                 let frontend = Frontend::start(Shard::new(id, shared, uplink), options, open);
                 while let Some(message) = receiver.recv().await {
+                    if matches!(message, ToShard::End) {
+                        break;
+                    }
                     frontend.receive(message);
                 }
             })?);
@@ -162,7 +165,7 @@ impl Member<'_> {
                 }
             }
         }
-        // The log shard's end closed the mesh, so the others end as well.
+        // The log shard's last words were for the others to end as well.
         for thread in std::iter::once(log_thread).chain(threads) {
             thread.join().map_err(|error| RunError::Executor { what: error.to_string() })?;
         }
@@ -309,16 +312,20 @@ impl LogExecutor {
                 tell.send(Said::Ready).ok();
             }
         };
+        let drained = ports.clone();
         let on_stop = move || {
             tracing::info!("stopping: no new connections, answering calls in flight");
             // Dropping a task cancels it, and with it its listener.
             accepting.borrow_mut().clear();
-            for port in &ports {
+            for port in &drained {
                 port.post(ToShard::Drain);
             }
         };
-        log_shard::run(log_shard, self.tick, self.stop, on_ready, on_stop).await?;
-        Ok(())
+        let ended = log_shard::run(log_shard, self.tick, self.stop, on_ready, on_stop).await;
+        for port in &ports {
+            port.post(ToShard::End);
+        }
+        Ok(ended?)
     }
 
     async fn open_driver(

@@ -166,8 +166,8 @@ impl Shard {
                     v3::resume(self, read, outcome);
                 }
             }
-            ToShard::Connection(_) | ToShard::Drain => {
-                unreachable!("the frontend takes these")
+            ToShard::Connection(_) | ToShard::Drain | ToShard::End => {
+                unreachable!("the frontend and the executor take these")
             }
         }
     }

@@ -17,7 +17,7 @@ use super::page::{
 use super::read::Source;
 use super::run::run_pages;
 use super::snapshot::Snapshot;
-use super::tree::Tree;
+use super::writer::Tree;
 use crate::ids::PageId;
 
 /// What is wrong with a tree.

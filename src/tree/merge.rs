@@ -5,10 +5,10 @@
 //! so the tree stays half full in the long run without a second kind of rebalancing.
 
 use super::cell::{BranchCell, CellKey};
-use super::page::{Kind, SLOT_BYTES, USABLE_BYTES};
+use super::page::{Kind, USABLE_BYTES};
 use super::read::{Path, Step};
 use super::split::Separator;
-use super::tree::Tree;
+use super::writer::Tree;
 use crate::ids::PageId;
 
 /// A page with fewer bytes in use looks for a sibling to join.
@@ -60,26 +60,22 @@ impl Tree {
         let (left_old, right_id) = (branch.child(left), branch.child(left + 1));
         let separator = Separator::take(&branch.key(left + 1));
         let left_id = self.pages.writable(left_old);
-        let key = match self.pages.node(left_id).kind() {
-            Kind::Leaf => {
-                let (left, right) = self.pages.node_mut_and(left_id, right_id);
-                left.append_all(right);
-                KeyOfChild::Drop
-            }
+        let (node, right) = self.pages.node_mut_and(left_id, right_id);
+        let at = node.count();
+        node.append_all(right);
+        let key = match node.kind() {
+            Kind::Leaf => KeyOfChild::Drop,
             Kind::Branch => {
-                let (left, right) = self.pages.node_mut_and(left_id, right_id);
-                let at = left.count();
-                left.append_all(right);
-                let first = left.branch(at);
-                let (child, counted) = (first.child, first.counted);
-                left.remove(at);
-                left.insert_branch(at, &BranchCell { key: separator.key(), child, counted });
+                // Amid other children, the first of the right page needs the separator.
+                let BranchCell { child, counted, .. } = node.branch(at);
+                node.remove(at);
+                node.insert_branch(at, &BranchCell { key: separator.key(), child, counted });
                 KeyOfChild::Moved
             }
         };
+        let sum = node.sum();
         self.pages.drop_page(right_id);
         self.remove_child(parent, left + 1, key);
-        let sum = self.pages.node(left_id).sum();
         let branch = self.pages.node_mut(parent);
         branch.set_child(left, left_id);
         branch.set_weight(left, sum);
@@ -128,5 +124,3 @@ enum KeyOfChild {
     /// It went into another cell, with its run.
     Moved,
 }
-
-const _: () = assert!(UNDERFULL_BYTES > SLOT_BYTES);

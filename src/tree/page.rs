@@ -28,7 +28,7 @@ pub(super) const TRAILER_BYTES: usize = 16;
 /// What a page holds in memory.
 pub(super) const BODY_BYTES: usize = PAGE_BYTES - TRAILER_BYTES;
 /// Before the slots: see the `*_AT` constants.
-pub(super) const HEADER_BYTES: usize = 24;
+pub(super) const HEADER_BYTES: usize = 26;
 /// Head (4), offset (2).
 pub(super) const SLOT_BYTES: usize = 6;
 pub(super) const SLOT_HEAD_AT: usize = 0;
@@ -48,6 +48,8 @@ pub(super) const KEY_PREFIX_BYTES: usize = 128;
 pub(super) const COMMON_BYTES_MAX: usize = KEY_PREFIX_BYTES - HEAD_BYTES;
 const HEAD_BYTES: usize = 4;
 
+/// A [`Trend`] has twelve bits for a cell's number.
+const _: () = assert!(USABLE_BYTES / (SLOT_BYTES + LEAF_HEAD_BYTES) < 1 << 12);
 const _: () = assert!(BODY_BYTES <= u16::MAX as usize);
 const _: () = assert!(LEAF_HEAD_BYTES + LEAF_KEY_BYTES_MAX + 64 <= CELL_BYTES_MAX);
 const _: () = assert!(COMMON_BYTES_MAX <= u8::MAX as usize);
@@ -65,6 +67,7 @@ pub(super) const HEAP_START_AT: usize = 4;
 pub(super) const HOLES_AT: usize = 6;
 pub(super) const SUM_AT: usize = 8;
 pub(super) const VERSION_AT: usize = 16;
+pub(super) const TREND_AT: usize = 24;
 
 pub(super) const KIND_LEAF: u8 = 1;
 pub(super) const KIND_BRANCH: u8 = 2;
@@ -181,6 +184,15 @@ impl Node {
         }
     }
 
+    /// Where cells were inserted lately.
+    pub(super) fn trend(&self) -> Trend {
+        Trend::read(u16_at(&self.bytes, TREND_AT))
+    }
+
+    pub(super) fn set_trend(&mut self, trend: Trend) {
+        self.put_u16(TREND_AT, trend.pack());
+    }
+
     /// Record `index` of this leaf.
     #[inline]
     pub(super) fn record(&self, index: usize) -> LeafCell<'_> {
@@ -226,6 +238,7 @@ impl Node {
     pub(super) fn insert_record(&mut self, index: usize, cell: &LeafCell<'_>) {
         debug_assert_eq!(self.kind(), Kind::Leaf);
         cell.write(self.insert_cell(index, cell.len()));
+        self.set_trend(self.trend().after(index));
         self.index_key(index, cell.key.part());
         self.add_sum(u64::from(cell.counted));
     }
@@ -234,6 +247,7 @@ impl Node {
     pub(super) fn insert_branch(&mut self, index: usize, cell: &BranchCell<'_>) {
         debug_assert_eq!(self.kind(), Kind::Branch);
         cell.write(self.insert_cell(index, cell.len()));
+        self.set_trend(self.trend().after(index));
         if index >= self.first_compared() {
             self.index_key(index, cell.key.part());
         }
@@ -478,6 +492,59 @@ impl Head {
 
     fn write(self, bytes: &mut [u8; BODY_BYTES], at: usize) {
         bytes[at..at + HEAD_BYTES].copy_from_slice(&self.0.to_be_bytes());
+    }
+}
+
+/// Whether insertions into a page come in order: a hint for the next split, in two bytes of the page. It is kept per page
+/// because several tables, each with keys in an order of its own, grow at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trend {
+    /// The cell inserted last.
+    index: usize,
+    /// Insertions since, up to three, that each came right behind the one before.
+    rising: usize,
+    /// The same for right in front of the one before.
+    falling: usize,
+}
+
+impl Trend {
+    const STEADY: usize = 2;
+    const RUN_MAX: usize = 3;
+
+    fn read(packed: usize) -> Trend {
+        let (index, rising, falling) = (packed & 0xfff, packed >> 12 & 3, packed >> 14 & 3);
+        Trend { index, rising, falling }
+    }
+
+    fn pack(self) -> usize {
+        self.index | self.rising << 12 | self.falling << 14
+    }
+
+    /// With one more insertion, at `index`.
+    pub(super) fn after(self, index: usize) -> Trend {
+        let grown = |run: usize, continues: bool| {
+            if continues { (run + 1).min(Trend::RUN_MAX) } else { 0 }
+        };
+        Trend {
+            index,
+            rising: grown(self.rising, index == self.index + 1),
+            falling: grown(self.falling, index == self.index),
+        }
+    }
+
+    /// The same, seen from a page that the cell inserted last went to as cell `index`.
+    pub(super) fn moved_to(self, index: usize) -> Trend {
+        Trend { index, ..self }
+    }
+
+    /// Keys come in rising order here.
+    pub(super) fn is_rising(self) -> bool {
+        self.rising >= Trend::STEADY
+    }
+
+    /// Keys come in falling order here.
+    pub(super) fn is_falling(self) -> bool {
+        self.falling >= Trend::STEADY
     }
 }
 

@@ -45,8 +45,8 @@ pub(super) trait Source {
     fn run(&self, id: PageId) -> Self::RunGuard<'_>;
 }
 
-/// The most pages between root and leaf, both included. A branch splits only when more than 14 children would fit no
-/// more, so 2^28 pages stay within it.
+/// The most pages from the root to a leaf, both included. A branch splits only when it has 14 children or more, and joins
+/// a sibling when the two fit into one, so branches have seven children on average, or more: far beyond 2^28 pages.
 pub(super) const DEPTH_MAX: usize = 12;
 
 /// A page on the way down, and the cell that was taken there.

@@ -41,6 +41,7 @@ impl Run {
     }
 
     /// Header and data, as a file holds them before padding and trailer.
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }

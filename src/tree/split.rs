@@ -1,15 +1,15 @@
 //! Placing a record: the leaf's room decides, and a split goes up the path until a branch has room for one more child.
 //!
-//! A page splits where its two halves come out most even, except for a cell that goes behind all others: then the full
-//! page stays as it is, and the cell starts a new one. So keys that come in order, which most tables' do, leave full
-//! pages behind.
+//! A page splits where its two halves come out most even, except when cells lately came in order: then it splits at the
+//! new cell, so that a full page is left behind and what follows finds room. Most tables' keys come in order (revisions
+//! rise; those of one key fall, newest first), each at its own place in the tree.
 //!
 //! What separates two leaves is the shortest key that does, not a key that exists.
 
 use super::cell::{BranchCell, CellKey, LeafCell, RunRef};
-use super::page::{BRANCH_KEY_BYTES_MAX, Kind, Node, SLOT_BYTES, USABLE_BYTES};
+use super::page::{BRANCH_KEY_BYTES_MAX, Kind, Node, SLOT_BYTES, Trend, USABLE_BYTES};
 use super::read::{Path, Step};
-use super::tree::{Tree, split_last};
+use super::writer::{Tree, split_last};
 use crate::ids::PageId;
 
 /// A separator on its way from a split page to the branch above.
@@ -101,7 +101,9 @@ impl Tree {
         let at = split_point(left, leaf.index, cell.len());
         if leaf.index >= at {
             left.move_tail(at, right);
+            let trend = left.trend().after(leaf.index);
             right.insert_record(leaf.index - at, cell);
+            right.set_trend(trend.moved_to(leaf.index - at));
         } else {
             left.move_tail(at - 1, right);
             left.insert_record(leaf.index, cell);
@@ -121,7 +123,9 @@ impl Tree {
         let at = split_point(left, index, cell.len());
         if index >= at {
             left.move_tail(at, right);
+            let trend = left.trend().after(index);
             right.insert_branch(index - at, cell);
+            right.set_trend(trend.moved_to(index - at));
         } else {
             left.move_tail(at - 1, right);
             left.insert_branch(index, cell);
@@ -158,9 +162,6 @@ impl Tree {
 /// it, the new cell included in the order.
 fn split_point(node: &Node, index: usize, len: usize) -> usize {
     let count = node.count() + 1;
-    if index + 1 == count {
-        return index;
-    }
     let size = |at: usize| {
         SLOT_BYTES
             + match at {
@@ -170,15 +171,28 @@ fn split_point(node: &Node, index: usize, len: usize) -> usize {
             }
     };
     let total = node.used_bytes() + SLOT_BYTES + len;
+    let fits = |left: usize| left <= USABLE_BYTES && total - left <= USABLE_BYTES;
+    let wanted = points_by_trend(node.trend().after(index), index);
     let mut left = 0;
-    let mut best = (usize::MAX, 1);
+    let mut best = (usize::MAX, usize::MAX, 0);
     for at in 1..count {
         left += size(at - 1);
-        let right = total - left;
-        if left <= USABLE_BYTES && right <= USABLE_BYTES {
-            best = best.min((left.abs_diff(right), at));
+        if fits(left) {
+            let rank = wanted.iter().position(|&wanted| wanted == at).unwrap_or(wanted.len());
+            best = best.min((rank, left.abs_diff(total - left), at));
         }
     }
-    assert!(best.0 < usize::MAX, "invariant: two cells fit in a page, so some split fits");
-    best.1
+    assert!(best.2 > 0, "invariant: two cells fit in a page, so some split fits");
+    best.2
+}
+
+/// Where to split before all other places when cells come in order and the next one is inserted at `index`: first choice
+/// is to part the run, the new cell included, from what is not of it, so that it has a page of its own to fill; when the
+/// page is all run, the full part is left behind and the new cell starts the next page.
+fn points_by_trend(trend: Trend, index: usize) -> [usize; 2] {
+    match () {
+        () if trend.is_rising() => [index + 1, index],
+        () if trend.is_falling() => [index, index + 1],
+        () => [0, 0],
+    }
 }

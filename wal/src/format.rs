@@ -14,10 +14,10 @@
 //!           │ write head │ [start] │[hard state]│ [restart] │ entry │ ... │ entry │ padding │
 //!           └────────────┴─────────┴────────────┴───────────┴───────┴─────┴───────┴─────────┘
 //!
-//! frame     ┌─────┬──────────┬────────┬──────┬──────┬─────────┬─────────┬───────┬───────────┐
-//!           │ crc │ previous │ length │ kind │ zero │ opening │ segment │ index │ payload   │
-//!           │ u32 │ u32      │ u32    │ u8   │ u8   │ u16     │ u64     │ u64   │ length B  │
-//!           └─────┴──────────┴────────┴──────┴──────┴─────────┴─────────┴───────┴───────────┘
+//! frame     ┌─────┬──────────┬────────┬──────┬──────┬─────────┬───────┬───────────┐
+//!           │ crc │ previous │ length │ kind │ zero │ segment │ index │ payload   │
+//!           │ u32 │ u32      │ u32    │ u8   │ 3 B  │ u64     │ u64   │ length B  │
+//!           └─────┴──────────┴────────┴──────┴──────┴─────────┴───────┴───────────┘
 //! ```
 //!
 //! Bytes read from a disk are foreign: nothing here indexes a slice, and a value is handed out only
@@ -64,7 +64,6 @@ pub(crate) mod frame_header {
     pub(crate) const LENGTH: usize = 8;
     pub(crate) const KIND: usize = 12;
     pub(crate) const ZERO: usize = 13;
-    pub(crate) const OPENING: usize = 14;
     pub(crate) const SEGMENT: usize = 16;
     pub(crate) const INDEX: usize = 24;
 }
@@ -94,9 +93,10 @@ const _: () = {
     assert!(FRAME_HEADER_BYTES + WRITE_HEAD_BYTES <= BLOCK_BYTES_MIN as usize);
 };
 
-/// Names a segment. Grows with every segment put to use and is never used twice while a file that
+/// Names a segment. Grows with every segment made and is never given out again while a file that
 /// carried it, under whatever name, still exists: this is what tells a segment's frames from the
-/// leftovers of the file's earlier life.
+/// leftovers of the file's earlier life. Since every opening begins a segment of its own, it is also
+/// what tells the writes of this opening from those of an earlier one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentId(pub u64);
 
@@ -160,8 +160,6 @@ pub(crate) enum Fault {
     Kind(u8),
     #[error("a frame of segment {found}")]
     Segment { found: SegmentId },
-    #[error("a frame of opening {found}")]
-    Opening { found: u16 },
     #[error("a frame that follows checksum {found:08x}, the one before it has {expected:08x}")]
     Previous { found: u32, expected: u32 },
     #[error("{0}")]
@@ -179,10 +177,6 @@ pub(crate) enum HeaderFault {
     Checksum { found: u32, computed: u32 },
     Block { found: u32 },
     Bytes { found: u32 },
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -288,7 +282,6 @@ pub(crate) fn frame_bytes(payload_bytes: usize) -> usize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) segment: SegmentId,
-    pub(crate) opening: u16,
     pub(crate) salt: u32,
 }
 
@@ -298,7 +291,6 @@ pub(crate) struct Frame<'a> {
     pub(crate) crc: u32,
     pub(crate) previous: u32,
     pub(crate) kind: Kind,
-    pub(crate) opening: u16,
     pub(crate) segment: SegmentId,
     pub(crate) index: u64,
     pub(crate) payload: &'a [u8],
@@ -322,14 +314,13 @@ impl<'a> Frame<'a> {
             return Err(Fault::Checksum { found, computed });
         }
         let kind = *head.get(frame_header::KIND).ok_or(short(FRAME_HEADER_BYTES))?;
-        if head.get(frame_header::ZERO) != Some(&0) {
-            return Err(Fault::Structure("a frame whose spare byte is not zero"));
+        if head.get(frame_header::ZERO..frame_header::SEGMENT) != Some(&[0; 3]) {
+            return Err(Fault::Structure("a frame whose spare bytes are not zero"));
         }
         Ok(Frame {
             crc: found,
             previous: word(frame_header::PREVIOUS)?,
             kind: Kind::from_byte(kind).ok_or(Fault::Kind(kind))?,
-            opening: u16_at(head, frame_header::OPENING).ok_or(short(FRAME_HEADER_BYTES))?,
             segment: SegmentId(long(frame_header::SEGMENT)?),
             index: long(frame_header::INDEX)?,
             payload: bytes.get(FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + length).unwrap_or_default(),
@@ -450,8 +441,7 @@ impl<'a> Encoder<'a> {
         let length = u32::try_from(length).expect("invariant: a write fits a segment of < 4 GiB");
         put(frame, frame_header::PREVIOUS, &self.previous.to_le_bytes());
         put(frame, frame_header::LENGTH, &length.to_le_bytes());
-        put(frame, frame_header::KIND, &[kind as u8, 0]);
-        put(frame, frame_header::OPENING, &self.stamp.opening.to_le_bytes());
+        put(frame, frame_header::KIND, &[kind as u8, 0, 0, 0]);
         put(frame, frame_header::SEGMENT, &self.stamp.segment.0.to_le_bytes());
         put(frame, frame_header::INDEX, &index.to_le_bytes());
         put(frame, FRAME_HEADER_BYTES, head);

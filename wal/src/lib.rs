@@ -5,6 +5,7 @@ mod error;
 mod format;
 mod index;
 mod log;
+mod options;
 mod recover;
 mod scan;
 mod segment;
@@ -14,10 +15,9 @@ pub use error::{
     AppendError, CheckError, CloseError, Damage, OpenError, PrepareError, ReadError, WriteError,
 };
 pub use format::{Position, SegmentId};
-pub use log::{
-    Checked, HARD_STATE_BYTES_MAX, Log, Options, Recovered, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
-    Write, check,
-};
+pub use log::check::{Checked, check};
+pub use log::{HARD_STATE_BYTES_MAX, Log, Recovered, Write};
+pub use options::{Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use segment::{Prepare, Prepared};
 pub use writer::{Completed, ENTRY_BYTES, Entry, WriteNumber};
 

@@ -11,77 +11,29 @@
 //! let durable = log.completed(result?);            // up to this number all may be acknowledged
 //! ```
 
+pub(crate) mod check;
+mod read;
+
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::rc::Rc;
 
 use crate::disk::{Disk, File};
-use crate::error::{
-    AppendError, CheckError, CloseError, Damage, OpenError, PrepareError, ReadError, WriteError,
-    is_full,
-};
-use crate::format::{self, Frame, Kind, Position, SegmentHeader, SegmentId, Start};
-use crate::index::{Index, Location};
+use crate::error::{AppendError, CloseError, OpenError, PrepareError, WriteError};
+use crate::format::{self, Position, SegmentHeader, SegmentId, Start};
+use crate::index::Index;
+use crate::options::{self, Options};
 use crate::recover::{self, Repaired};
-use crate::scan::{self, SegmentScan};
-use crate::segment::{self, Prepare, Prepared, Ready, Retired, Spare};
+use crate::scan::SegmentScan;
+use crate::segment::{self, Origin, Prepare, Prepared, Ready, Retired};
 use crate::writer::{Batch, Completed, Entry, Seat, Window, WriteNumber};
 
 /// The most a hard state may measure: it is carried into every segment, and room for some is kept
 /// on a full disk.
 pub const HARD_STATE_BYTES_MAX: usize = 1024;
-/// Bounds of [`Options::segment_bytes`].
-pub const SEGMENT_BYTES_MIN: u32 = 16 << 10;
-pub const SEGMENT_BYTES_MAX: u32 = 1 << 30;
-/// Blocks a segment must have at least, so that half of it holds an entry.
-const SEGMENT_BLOCKS_MIN: u32 = 16;
 /// Segments kept ready for use beside the one in use.
 const READY_MAX: usize = 1;
-
-/// How a log is to be kept.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Size of a segment. Applies to new ones; the old keep theirs.
-    pub segment_bytes: u32,
-    /// A number that no client can know, new at each opening. Checksums start from it, so that
-    /// nobody can put bytes into a value that recovery might take for a frame of the log.
-    pub salt: u64,
-}
-
-impl Options {
-    pub const SEGMENT_BYTES_DEFAULT: u32 = 64 << 20;
-
-    pub fn new(salt: u64) -> Options {
-        Options { segment_bytes: Options::SEGMENT_BYTES_DEFAULT, salt }
-    }
-
-    fn check(&self, block: u32) -> Result<(), OpenError> {
-        let least = SEGMENT_BYTES_MIN.max(block * SEGMENT_BLOCKS_MIN);
-        if (least..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes)
-            && self.segment_bytes.is_multiple_of(block)
-        {
-            return Ok(());
-        }
-        Err(OpenError::Unusable(format!(
-            "segments of {} bytes: must be a multiple of {block}, from {least} to {SEGMENT_BYTES_MAX}",
-            self.segment_bytes
-        )))
-    }
-
-    fn header(&self, id: SegmentId, block: u32) -> SegmentHeader {
-        SegmentHeader { id, block, bytes: self.segment_bytes, salt: mix(self.salt, id.0) }
-    }
-}
-
-/// A salt for each segment. The finalizer of splitmix64: every bit of the result depends on every
-/// bit of both.
-fn mix(salt: u64, id: u64) -> u32 {
-    let mut z = salt ^ id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z ^ (z >> 31)) as u32
-}
 
 /// What an opening found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,19 +50,10 @@ pub struct Recovered {
     pub warnings: Vec<String>,
 }
 
-/// What a full check has seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checked {
-    pub segments: usize,
-    pub writes: u64,
-    pub first: u64,
-    pub last: u64,
-}
-
 /// A segment of the log.
 struct Segment<F> {
     header: SegmentHeader,
-    opening: u16,
+    origin: Origin,
     /// The offset of the next write.
     end: u32,
     /// The highest index of any entry in it, even one that was replaced later: until its
@@ -135,8 +78,8 @@ impl<F> Segment<F> {
     fn from_scan(scan: &SegmentScan) -> Segment<F> {
         Segment {
             header: scan.header,
-            opening: scan.opening,
-            end: scan.end,
+            origin: Origin::Earlier,
+            end: scan.end(),
             highest: scan.highest,
             first_write: WriteNumber(0),
             file: None,
@@ -175,7 +118,7 @@ pub struct Log<D: Disk> {
     last_written: u64,
     window: Window,
     ready: VecDeque<Ready<D::File>>,
-    spares: Vec<Spare>,
+    spares: Vec<SegmentId>,
     retired: Vec<Retired>,
     close: Vec<Rc<D::File>>,
     id_next: SegmentId,
@@ -195,9 +138,9 @@ impl<D: Disk> Log<D> {
         let scan = recover::scan(&disk).await?;
         let decision = recover::decide(&scan);
         let warnings = recover::report(&disk, &scan, &decision)?;
-        let repaired = recover::repair(&disk, scan, options.segment_bytes).await?;
-        let mut log = Log::from_repaired(disk, options, &repaired);
-        log.begin(&repaired).await?;
+        let repaired = recover::repair(&disk, scan).await?;
+        let mut log = Log::from_repaired(disk, options, repaired);
+        log.begin().await?;
         let recovered = Recovered {
             first: log.first_index(),
             last: log.last_index(),
@@ -208,19 +151,19 @@ impl<D: Disk> Log<D> {
         Ok((log, recovered))
     }
 
-    fn from_repaired(disk: D, options: Options, repaired: &Repaired) -> Log<D> {
+    fn from_repaired(disk: D, options: Options, repaired: Repaired) -> Log<D> {
         let tail = repaired.chain.last();
         Log {
             disk,
             options,
-            index: repaired.index.clone(),
-            hard_state: repaired.hard_state.clone(),
             segments: repaired.chain.iter().map(Segment::from_scan).collect(),
-            chain: tail.map_or(0, |tail| tail.crc),
-            last_written: tail.map_or(0, |tail| tail.last),
+            chain: tail.map_or(0, SegmentScan::crc),
+            last_written: tail.map_or(0, SegmentScan::last),
             window: Window::new(tail.map_or(Position::default(), SegmentScan::end_position)),
+            index: repaired.index,
+            hard_state: repaired.hard_state,
             ready: VecDeque::new(),
-            spares: repaired.spares.clone(),
+            spares: Vec::new(),
             retired: Vec::new(),
             close: Vec::new(),
             id_next: repaired.id_next,
@@ -230,15 +173,13 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// The opening's own write, alone and durable before any other is encoded. It carries a new
-    /// opening number (or stands in a new segment), from which recovery knows that a write of an
-    /// earlier opening behind it is a leftover.
-    async fn begin(&mut self, repaired: &Repaired) -> Result<(), OpenError> {
-        if !self.begin_in_tail(repaired).await? {
-            let made = self.make_segment().await?;
-            self.ready.push_back(made);
-            self.roll();
-        }
+    /// The opening's own write, the first of a segment of its own, durable before any other is
+    /// encoded. It fixes where the log ended, vouches for everything before, and carries the hard
+    /// state.
+    async fn begin(&mut self) -> Result<(), OpenError> {
+        let first = self.make_first().await?;
+        self.ready.push_back(first);
+        self.roll();
         let file = self.disk.path(&segment::segment_name(self.tail().header.id));
         let write = self.encode(None, &[]);
         let completed = write.done.await.map_err(|error| OpenError::Io {
@@ -253,44 +194,34 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Continues the last segment, if its blocks are as the disk wants them and it has room.
-    async fn begin_in_tail(&mut self, repaired: &Repaired) -> Result<bool, OpenError> {
-        let Some(scan) = repaired.chain.last() else {
-            return Ok(false);
-        };
-        let Some(opening) = scan.opening_max.checked_add(1) else {
-            return Ok(false);
-        };
-        let block = scan.header.block;
-        let room = (scan.header.bytes - scan.end) as usize;
-        if block < self.disk.block_bytes() || room < format::padded(Batch::default().bytes(), block)
-        {
-            return Ok(false);
+    /// The opening's segment is small, so that nobody waits for it to be filled and a process that
+    /// is started and dies again and again does not fill the disk; smaller still where the disk is
+    /// full, so that a member can at least start and vote.
+    async fn make_first(&mut self) -> Result<Ready<D::File>, OpenError> {
+        let block = self.disk.block_bytes();
+        let least = options::segment_bytes_min(block);
+        let sizes = [options::OPENING_BYTES.min(self.options.segment_bytes), least];
+        let mut full = None;
+        for bytes in sizes {
+            let header = SegmentHeader { bytes, ..self.next_header() };
+            match segment::make(&self.disk, header, None).await {
+                Ok(ready) => return Ok(ready),
+                Err(error) if error.is_full() => full = Some(error),
+                Err(PrepareError { action, file, source }) => {
+                    return Err(OpenError::Io { action, file, source });
+                }
+            }
         }
-        let name = segment::segment_name(scan.id());
-        let file = self.disk.open(&name).await.map_err(|source| OpenError::Io {
-            action: "open",
-            file: self.disk.path(&name),
-            source,
-        })?;
-        let tail = self.tail_mut();
-        tail.opening = opening;
-        tail.file = Some(Rc::new(file));
-        Ok(true)
+        let PrepareError { file, source, .. } =
+            full.expect("invariant: the loop ends with a return or a full disk");
+        Err(OpenError::Full { file, bytes: least, source })
     }
 
-    async fn make_segment(&mut self) -> Result<Ready<D::File>, OpenError> {
+    /// The header of the next segment to make. An id is used up even if nothing comes of it.
+    fn next_header(&mut self) -> SegmentHeader {
         let header = self.options.header(self.id_next, self.disk.block_bytes());
         self.id_next.0 += 1;
-        let spare = self.spares.pop();
-        segment::make(&self.disk, header, spare).await.map_err(|error| {
-            let PrepareError { action, file, source } = error;
-            if is_full(&source) {
-                OpenError::Full { file, bytes: header.bytes, source }
-            } else {
-                OpenError::Io { action, file, source }
-            }
-        })
+        header
     }
 
     /// The first entry that can be read; `last_index() + 1` when there are none.
@@ -325,7 +256,7 @@ impl<D: Disk> Log<D> {
     pub fn append_bytes_max(&self) -> usize {
         let block = self.disk.block_bytes();
         let room = (self.options.segment_bytes - format::data_offset(block)) as usize;
-        let kept = reserve_bytes(self.options.segment_bytes, block);
+        let kept = options::reserve_bytes(self.options.segment_bytes, block);
         // What a write carries beside its entries when it is the first of a segment.
         let extra = Batch {
             start: Some(Start { after: Position::default() }),
@@ -396,33 +327,6 @@ impl<D: Disk> Log<D> {
         durable
     }
 
-    /// The entries from `lo` on, up to but without `hi`, and not many more bytes than `bytes_max`;
-    /// at least one, and only durable ones. Waits for the disk: for catching up and replay, not for
-    /// the path of a request. To stream a long log, ask for what follows the last entry of the
-    /// answer.
-    pub fn read(
-        &self,
-        lo: u64,
-        hi: u64,
-        bytes_max: usize,
-    ) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        let mut index = lo;
-        while index < hi && (entries.is_empty() || bytes < bytes_max) {
-            let run = match self.run(index, hi, bytes_max - bytes) {
-                Ok(run) => run,
-                // What there is, is an answer. The next call will say why there is no more.
-                Err(_) if !entries.is_empty() => break,
-                Err(error) => return Err(error),
-            };
-            bytes += run.iter().map(|location| location.bytes as usize).sum::<usize>();
-            self.read_run(index, &run, &mut entries)?;
-            index += run.len() as u64;
-        }
-        Ok(entries)
-    }
-
     /// Entries before `index` are not needed any more, and the segments that hold nothing else will
     /// be recycled by the next [`prepare`](Log::prepare). Entries that share a segment with later
     /// ones come back at the next opening.
@@ -444,8 +348,8 @@ impl<D: Disk> Log<D> {
                 break;
             }
             let first = self.segments.pop_front().expect("invariant: there are two");
-            self.retired
-                .push(Retired { id: first.header.id, bytes: u64::from(first.header.bytes) });
+            let Segment { header, origin, .. } = first;
+            self.retired.push(Retired { id: header.id, bytes: header.bytes, origin });
         }
         self.check_invariants();
     }
@@ -460,11 +364,7 @@ impl<D: Disk> Log<D> {
             return None;
         }
         self.preparing = true;
-        let make = wanted.then(|| {
-            let header = self.options.header(self.id_next, self.disk.block_bytes());
-            self.id_next.0 += 1;
-            header
-        });
+        let make = wanted.then(|| self.next_header());
         Some(Prepare {
             disk: self.disk.clone(),
             close: std::mem::take(&mut self.close),
@@ -515,59 +415,6 @@ impl<D: Disk> Log<D> {
         }
         Ok(())
     }
-
-    /// Reads everything again and compares it with what is in memory. While writes are in flight
-    /// the files may say more than is durable, and are compared only as far as it is.
-    pub async fn check(&self) -> Result<Checked, CheckError> {
-        let scan = recover::scan(&self.disk).await?;
-        let decision = recover::decide(&scan);
-        recover::report(&self.disk, &scan, &decision)?;
-        let differs =
-            |what, disk: String, memory: String| Err(CheckError::Differs { what, disk, memory });
-        let durable_end = self.window.durable_end();
-        if scan.end() < durable_end {
-            return differs("durable end", scan.end().to_string(), durable_end.to_string());
-        }
-        if self.in_flight() == 0 && self.last_written == self.index.last() {
-            let tail = self.tail();
-            let crc = scan.chain.last().map_or(0, |tail| tail.crc);
-            if (scan.end(), crc) != (tail.end_position(), self.chain) {
-                return differs("end", scan.end().to_string(), tail.end_position().to_string());
-            }
-            if scan.hard_state != self.hard_state {
-                return differs(
-                    "hard state",
-                    format!("{:?}", scan.hard_state),
-                    format!("{:?}", self.hard_state),
-                );
-            }
-            let mut index = scan.index.clone();
-            index.trim(self.index.first());
-            if index != self.index {
-                let range = |index: &Index| format!("entries {}..={}", index.first(), index.last());
-                return differs("index", range(&index), range(&self.index));
-            }
-        }
-        Ok(Checked {
-            segments: scan.chain.len(),
-            writes: scan.chain.iter().map(|segment| segment.writes).sum(),
-            first: scan.index.first(),
-            last: scan.index.last(),
-        })
-    }
-}
-
-/// Verifies the log in a directory that nobody has open, and changes nothing.
-pub async fn check<D: Disk>(disk: &D) -> Result<Checked, OpenError> {
-    let scan = recover::scan(disk).await?;
-    let decision = recover::decide(&scan);
-    recover::report(disk, &scan, &decision)?;
-    Ok(Checked {
-        segments: scan.chain.len(),
-        writes: scan.chain.iter().map(|segment| segment.writes).sum(),
-        first: scan.index.first(),
-        last: scan.index.last(),
-    })
 }
 
 /// What room is asked for. Of the last segment that can be had, a part is kept for hard states, so
@@ -576,11 +423,6 @@ pub async fn check<D: Disk>(disk: &D) -> Result<Checked, OpenError> {
 enum Use {
     Entries,
     HardState,
-}
-
-/// What is kept of a segment: a sixteenth, 256 KiB at most, which is dozens of elections.
-fn reserve_bytes(segment_bytes: u32, block: u32) -> usize {
-    format::padded((segment_bytes as usize / 16).min(256 << 10), block)
 }
 
 /// Where a write goes.
@@ -630,7 +472,7 @@ impl<D: Disk> Log<D> {
             return Ok(if padded <= room { Room::Here } else { Room::InNext });
         }
         let kept = match purpose {
-            Use::Entries => reserve_bytes(tail.header.bytes, tail.header.block),
+            Use::Entries => options::reserve_bytes(tail.header.bytes, tail.header.block),
             Use::HardState => 0,
         };
         match padded + kept <= room {
@@ -651,7 +493,7 @@ impl<D: Disk> Log<D> {
         );
         self.segments.push_back(Segment {
             header,
-            opening: 0,
+            origin: Origin::This,
             end: format::data_offset(header.block),
             highest: 0,
             first_write,
@@ -689,7 +531,6 @@ impl<D: Disk> Log<D> {
         let tail = self.tail();
         let seat = Seat {
             at: tail.end_position(),
-            opening: tail.opening,
             salt: tail.header.salt,
             previous: self.chain,
             last: self.last_written,
@@ -768,99 +609,5 @@ impl Drop for Latch {
         if let Some(failed) = &self.0 {
             failed.set(true);
         }
-    }
-}
-
-// The steps of a read.
-impl<D: Disk> Log<D> {
-    /// Where the entries from `lo` on stand, as far as they are durable, in one segment, in
-    /// ascending order and within the bounds given. At least one.
-    fn run(&self, lo: u64, hi: u64, bytes_max: usize) -> Result<Vec<Location>, ReadError> {
-        if lo < self.index.first() {
-            return Err(ReadError::Trimmed { index: lo, first: self.index.first() });
-        }
-        let mut run: Vec<Location> = Vec::new();
-        let mut bytes = 0;
-        for index in lo..hi {
-            let Some(location) = self.index.get(index) else {
-                break;
-            };
-            if let Some(last) = run.last() {
-                let apart = location.segment != last.segment || location.offset < last.offset;
-                if apart || bytes >= bytes_max {
-                    break;
-                }
-            }
-            if !self.window.covers(location.position()) {
-                return if run.is_empty() { Err(ReadError::InFlight { index }) } else { Ok(run) };
-            }
-            bytes += location.bytes as usize;
-            run.push(location);
-        }
-        if run.is_empty() {
-            return Err(ReadError::Beyond { index: lo, last: self.index.last() });
-        }
-        Ok(run)
-    }
-
-    /// Reads what [`run`](Log::run) found, through one mapping.
-    fn read_run(
-        &self,
-        lo: u64,
-        run: &[Location],
-        entries: &mut Vec<(u64, Vec<u8>)>,
-    ) -> Result<(), ReadError> {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else {
-            return Ok(());
-        };
-        let start = scan::frame_range(first.offset, first.bytes).start;
-        let end = scan::frame_range(last.offset, last.bytes).end;
-        let segment = self.segments.iter().find(|segment| segment.header.id == first.segment);
-        let segment = segment.expect("invariant: an indexed entry stands in a segment of the log");
-        let salt = segment.header.salt;
-        let name = segment::segment_name(first.segment);
-        let map = self.disk.map(&name, start..end).map_err(|source| ReadError::Io {
-            action: "read",
-            file: self.disk.path(&name),
-            source,
-        })?;
-        for (index, location) in (lo..).zip(run) {
-            let at = u64::from(location.offset) - start;
-            let rest = map.as_ref().get(at as usize..).unwrap_or_default();
-            let payload = self.verify(index, location, salt, rest)?;
-            entries.push((index, payload.to_vec()));
-        }
-        Ok(())
-    }
-
-    /// The payload of the entry whose frame begins `bytes`: what was sound when the log was opened,
-    /// or written since, may have been damaged in the meantime.
-    fn verify<'a>(
-        &self,
-        index: u64,
-        location: &Location,
-        salt: u32,
-        bytes: &'a [u8],
-    ) -> Result<&'a [u8], Damage> {
-        let damage = |found: String| Damage {
-            file: self.disk.path(&segment::segment_name(location.segment)),
-            offset: u64::from(location.offset),
-            found,
-            expected: format!("entry {index} of {} bytes", location.bytes),
-        };
-        let frame = Frame::decode(bytes, salt).map_err(|fault| damage(fault.to_string()))?;
-        let same = frame.kind == Kind::Entry
-            && frame.index == index
-            && frame.segment == location.segment
-            && frame.payload.len() == location.bytes as usize;
-        if !same {
-            return Err(damage(format!(
-                "{:?} {} of {} bytes",
-                frame.kind,
-                frame.index,
-                frame.payload.len()
-            )));
-        }
-        Ok(frame.payload)
     }
 }

@@ -21,24 +21,25 @@
 //! The bytes are foreign: no slice is indexed here.
 #![deny(clippy::indexing_slicing)]
 
-use crate::disk::{Disk, Listed};
+use crate::disk::{Disk, File, Listed};
 use crate::error::{Damage, OpenError, PrepareError};
 use crate::format::{self, HeaderFault, Position, SegmentHeader, SegmentId};
 use crate::index::{Index, Location};
 use crate::scan::{self, Claim, Event, Place, SegmentScan};
-use crate::segment::{self, Keep, Name, SPARES_MAX, Spare};
+use crate::segment::{self, Keep, Name};
 
 /// Everything the files say.
 pub(crate) struct Scan {
     /// The segments that follow each other, oldest first.
     pub(crate) chain: Vec<SegmentScan>,
-    /// The segments behind the end of the chain, by id.
+    /// The segments behind the end of the chain, by id, and how the first relates to it.
     pub(crate) behind: Vec<SegmentScan>,
+    pub(crate) next: Next,
     /// What the chain contains.
     pub(crate) index: Index,
     pub(crate) hard_state: Option<Vec<u8>>,
-    spares: Vec<Spare>,
-    fills: Vec<String>,
+    /// Files of ours that are no part of the log.
+    unused: Vec<String>,
     foreign: Vec<String>,
     /// The highest id that any file may contain.
     id_max: SegmentId,
@@ -55,14 +56,18 @@ impl Scan {
         self.chain.last().map_or(Place::Blank, |tail| tail.place)
     }
 
+    /// Takes the next segment in. Whether it continues the chain does not depend on what is behind
+    /// it, which is not known yet; where the one before it ends may depend on it.
     fn add(&mut self, mut segment: SegmentScan) {
-        // Whether a segment continues the chain does not depend on what is behind it, which is not
-        // known yet.
-        let case = Case { place: self.place(), next: self.next(&segment), behind: Behind::Nothing };
+        let next = self.next(&segment);
+        let case = Case { place: self.place(), next, behind: Behind::Nothing };
         if self.behind.is_empty() && case.row().verdict == Verdict::Continue {
-            self.apply(&mut segment);
+            self.apply();
             self.chain.push(segment);
         } else {
+            if self.behind.is_empty() {
+                self.next = next;
+            }
             segment.events = Vec::new();
             self.behind.push(segment);
         }
@@ -70,30 +75,38 @@ impl Scan {
 
     /// How a segment relates to the end of the chain. The first may follow anything: what was
     /// before it was trimmed.
-    fn next(&self, segment: &SegmentScan) -> Next {
-        match (segment.link, self.chain.last()) {
-            (None, _) => Next::Unused,
-            (Some(_), None) => Next::Follows,
-            (Some(link), Some(last)) => {
-                let follows = link.after == last.end_position()
-                    && link.previous == last.crc
-                    && link.last == last.last;
-                if follows { Next::Follows } else { Next::Astray }
+    fn next(&mut self, segment: &SegmentScan) -> Next {
+        let Some(link) = segment.link else {
+            return Next::Unused;
+        };
+        match self.chain.last_mut() {
+            None => Next::Follows,
+            Some(last) => {
+                if last.end_at(link) {
+                    Next::Follows
+                } else {
+                    Next::Astray
+                }
             }
         }
     }
 
-    fn apply(&mut self, segment: &mut SegmentScan) {
-        if let (Some(link), true) = (segment.link, self.chain.is_empty()) {
+    /// Applies what the last segment of the chain says happened, now that it is known where it ends.
+    fn apply(&mut self) {
+        let first = self.chain.len() == 1;
+        let Some(segment) = self.chain.last_mut() else {
+            return;
+        };
+        if let (Some(link), true) = (segment.link, first) {
             self.index = Index::new(link.last);
         }
-        for event in segment.events.drain(..) {
+        for event in std::mem::take(&mut segment.events) {
             match event {
                 Event::Entry { index, offset, bytes } => {
+                    segment.highest = segment.highest.max(index);
                     let location = Location { segment: segment.header.id, offset, bytes };
-                    // The scan has refused every gap within a segment, and the link every gap
-                    // between two.
-                    assert!(self.index.put(index, location), "invariant: a scanned run has no gap");
+                    // The scan has refused every gap within a segment, the link each between two.
+                    assert!(self.index.put(index, location), "invariant: a run has no gap");
                 }
                 Event::Restart { base } => self.index.restart(base),
                 Event::HardState(state) => self.hard_state = Some(state),
@@ -154,7 +167,8 @@ pub(crate) struct Row {
     pub(crate) why: &'static str,
 }
 
-const SOUND: Set<Place> = &[Place::Blank, Place::Leftover, Place::Unchained, Place::Torn];
+/// What a crash can leave where the next write would stand.
+const EXPLICABLE: Set<Place> = &[Place::Blank, Place::Leftover, Place::Torn];
 const NOT_FOLLOWED: Set<Next> = &[Next::Absent, Next::Unused, Next::Astray];
 
 /// The decision table. Every case is covered by exactly one row, which a test checks.
@@ -164,17 +178,17 @@ pub(crate) const TABLE: &[Row] = &[
         next: &[Next::Absent, Next::Unused, Next::Astray, Next::Follows],
         behind: &[Behind::Nothing, Behind::Within, Behind::Beyond],
         verdict: Verdict::Contradiction,
-        why: "a sound, chained write is no accident of a crash; cutting it would lose its content",
+        why: "no crash leaves a sound write in the wrong place, or one that says what cannot be",
     },
     Row {
-        place: SOUND,
+        place: EXPLICABLE,
         next: &[Next::Follows],
         behind: &[Behind::Nothing, Behind::Within, Behind::Beyond],
         verdict: Verdict::Continue,
         why: "the next segment names this very place and checksum as its predecessor",
     },
     Row {
-        place: SOUND,
+        place: EXPLICABLE,
         next: NOT_FOLLOWED,
         behind: &[Behind::Beyond],
         verdict: Verdict::Damaged,
@@ -202,28 +216,14 @@ pub(crate) const TABLE: &[Row] = &[
         why: "a write in flight was torn; it was not acknowledged, nor anything behind it",
     },
     Row {
-        place: &[Place::Unchained],
-        next: &[Next::Absent, Next::Unused],
-        behind: &[Behind::Within],
-        verdict: Verdict::Cut,
-        why: "its predecessor was in flight with it and is not what stands here now",
-    },
-    Row {
-        place: SOUND,
+        place: EXPLICABLE,
         next: &[Next::Astray],
         behind: &[Behind::Within],
         verdict: Verdict::Cut,
         why: "the next segment was begun while the end of this one was still in flight",
     },
     Row {
-        place: &[Place::Unchained],
-        next: &[Next::Absent, Next::Unused],
-        behind: &[Behind::Nothing],
-        verdict: Verdict::Impossible,
-        why: "the unchained write itself stands behind the end of the chain",
-    },
-    Row {
-        place: SOUND,
+        place: EXPLICABLE,
         next: &[Next::Astray],
         behind: &[Behind::Nothing],
         verdict: Verdict::Impossible,
@@ -263,7 +263,7 @@ pub(crate) fn case(scan: &Scan) -> (Case, Option<Claim>) {
     let claim = later.flatten().chain(rest).max();
     let case = Case {
         place: scan.place(),
-        next: scan.behind.first().map_or(Next::Absent, |segment| scan.next(segment)),
+        next: scan.next,
         behind: match claim {
             None => Behind::Nothing,
             Some(claim) if claim.durable > end => Behind::Beyond,
@@ -276,16 +276,16 @@ pub(crate) fn case(scan: &Scan) -> (Case, Option<Claim>) {
 /// Reads all files. Fails on what no crash can explain without looking any further: an unreadable
 /// file, a segment whose header, durable before its first frame, is not a header of ours.
 pub(crate) async fn scan<D: Disk>(disk: &D) -> Result<Scan, OpenError> {
-    let io = |action, file: String| move |source| OpenError::Io { action, file, source };
-    let mut listed = disk.list().await.map_err(io("list", disk.path("")))?;
+    let listed = disk.list().await;
+    let mut listed = listed.map_err(|source| io_error(disk, "list", "", source))?;
     listed.sort_by(|a, b| a.name.cmp(&b.name));
     let mut scan = Scan {
         chain: Vec::new(),
         behind: Vec::new(),
+        next: Next::Absent,
         index: Index::new(0),
         hard_state: None,
-        spares: Vec::new(),
-        fills: Vec::new(),
+        unused: Vec::new(),
         foreign: Vec::new(),
         id_max: SegmentId(0),
     };
@@ -298,21 +298,20 @@ pub(crate) async fn scan<D: Disk>(disk: &D) -> Result<Scan, OpenError> {
             }
             Name::Spare(id) => {
                 scan.id_max = scan.id_max.max(id);
-                scan.spares.push(Spare { id, bytes: file.bytes });
+                scan.unused.push(file.name);
             }
-            Name::Fill => scan.fills.push(file.name),
+            Name::Fill => scan.unused.push(file.name),
             Name::Foreign => scan.foreign.push(file.name),
         }
     }
+    // Nothing follows the last segment, so it ends where it ends.
+    scan.apply();
     Ok(scan)
 }
 
 fn scan_segment<D: Disk>(disk: &D, file: &Listed, id: SegmentId) -> Result<SegmentScan, OpenError> {
-    let map = disk.map(&file.name, 0..file.bytes).map_err(|source| OpenError::Io {
-        action: "read",
-        file: disk.path(&file.name),
-        source,
-    })?;
+    let map = disk.map(&file.name, 0..file.bytes);
+    let map = map.map_err(|source| io_error(disk, "read", &file.name, source))?;
     let header = SegmentHeader::decode(map.as_ref())
         .map_err(|fault| header_error(disk.path(&file.name), fault))?;
     let damage = |offset: usize, found: String, expected: String| Damage {
@@ -374,14 +373,13 @@ fn header_error(file: String, fault: HeaderFault) -> OpenError {
 /// What was judged, and everything needed to say it.
 pub(crate) struct Decision {
     pub(crate) row: &'static Row,
-    pub(crate) case: Case,
     claim: Option<Claim>,
 }
 
 /// Asks the table.
 pub(crate) fn decide(scan: &Scan) -> Decision {
     let (case, claim) = case(scan);
-    Decision { row: case.row(), case, claim }
+    Decision { row: case.row(), claim }
 }
 
 /// The error a verdict amounts to, or the warnings an operator should see.
@@ -396,15 +394,15 @@ pub(crate) fn report<D: Disk>(
         Verdict::Cut => warnings.push(format!(
             "{}: cut at offset {}: found {}: {}",
             end_path(disk, scan),
-            scan.end().offset,
-            found(scan, decision),
+            end_offset(scan),
+            found(scan),
             decision.row.why,
         )),
         Verdict::Damaged | Verdict::Contradiction | Verdict::Impossible => {
             let damage = Damage {
                 file: end_path(disk, scan),
-                offset: u64::from(scan.end().offset),
-                found: found(scan, decision),
+                offset: end_offset(scan),
+                found: found(scan),
                 expected: expected(decision),
             };
             return Err(damage.into());
@@ -416,27 +414,35 @@ pub(crate) fn report<D: Disk>(
     Ok(warnings)
 }
 
-/// The file in which the chain ends, or that should have begun it.
-fn end_path<D: Disk>(disk: &D, scan: &Scan) -> String {
-    let segment = scan.chain.last().or(scan.behind.first());
-    disk.path(&segment.map_or(String::new(), |segment| segment::segment_name(segment.id())))
+/// The segment in which the chain ends; or the next, when that holds writes but not its first: then
+/// the flaw is there.
+fn place_of(scan: &Scan) -> Option<&SegmentScan> {
+    let next = scan.behind.first();
+    let headless = next.filter(|next| next.link.is_none() && next.claim_behind.is_some());
+    headless.or(scan.chain.last()).or(next)
 }
 
-fn found(scan: &Scan, decision: &Decision) -> String {
-    let Some(tail) = scan.chain.last().or(scan.behind.first()) else {
+fn end_path<D: Disk>(disk: &D, scan: &Scan) -> String {
+    let name = place_of(scan).map(|segment| segment::segment_name(segment.id()));
+    disk.path(&name.unwrap_or_default())
+}
+
+fn end_offset(scan: &Scan) -> u64 {
+    place_of(scan).map_or(0, |segment| u64::from(segment.end()))
+}
+
+fn found(scan: &Scan) -> String {
+    let Some(tail) = place_of(scan) else {
         return "nothing".to_owned();
     };
     let mut found = format!("{} ({})", tail.place, tail.fault);
-    let next = scan.behind.first().filter(|_| !scan.chain.is_empty());
-    if let (Next::Astray, Some(segment), Some(link)) =
-        (decision.case.next, next, next.and_then(|segment| segment.link))
-    {
+    let astray = scan.behind.iter().filter(|_| !scan.chain.is_empty());
+    if let Some((id, link)) = astray.filter_map(|other| Some((other.id(), other.link?))).next() {
         found += &format!(
-            ", and segment {} which follows checksum {:08x} at {} instead of {:08x} at {}",
-            segment.id(),
+            ", and segment {id} which follows checksum {:08x} at {} instead of {:08x} at {}",
             link.previous,
             link.after,
-            tail.crc,
+            tail.crc(),
             tail.end_position(),
         );
     }
@@ -458,54 +464,60 @@ pub(crate) struct Repaired {
     pub(crate) chain: Vec<SegmentScan>,
     pub(crate) index: Index,
     pub(crate) hard_state: Option<Vec<u8>>,
-    pub(crate) spares: Vec<Spare>,
     /// The next id to give out.
     pub(crate) id_next: SegmentId,
 }
 
-/// Takes everything that is no part of the log out of its way, durably, before anything is
-/// appended.
+/// Makes what was found durable, and takes everything that is no part of the log out of its way,
+/// before anything is appended. Writes to no file: an earlier process may have died with writes on
+/// their way to the disk, and they may arrive yet. What it might still write to is left as it is if
+/// it belongs to the log, and removed if not, where a late write does no harm.
 ///
-/// A segment behind the end of the chain must lose its name first: it holds writes with its id that
-/// chain to writes which are no more. Under a new id they are leftovers like any other. The newest
-/// goes first, so that a crash in between leaves what this same procedure finishes.
-pub(crate) async fn repair<D: Disk>(
+/// 1. Contents. After a crash of the process alone, a write that had reached the device's cache is
+///    read like any other, and a power cut may still take it away. All before the furthest claim is
+///    durable; the segments from there on are synced.
+/// 2. The segments behind the end of the chain, durably, and unused files. Only then may a segment
+///    be made, because two that follow the same one must never exist. To make it syncs the
+///    directory, and with it every name that was seen here and not yet durable.
+pub(crate) async fn repair<D: Disk>(disk: &D, scan: Scan) -> Result<Repaired, OpenError> {
+    let id_next = id_after(scan.id_max)?;
+    let durable = scan.chain.iter().filter_map(|segment| segment.claim_run).max();
+    let durable = durable.map_or(SegmentId(0), |claim| claim.durable.segment);
+    for segment in scan.chain.iter().filter(|segment| segment.id() >= durable) {
+        settle(disk, &segment::segment_name(segment.id())).await?;
+    }
+    for segment in &scan.behind {
+        let retired = segment::retire(disk, segment.id(), Keep::No).await;
+        retired.map_err(|PrepareError { action, file, source }| OpenError::Io {
+            action,
+            file,
+            source,
+        })?;
+    }
+    for name in &scan.unused {
+        let removed = disk.remove(name).await;
+        removed.map_err(|source| io_error(disk, "remove", name, source))?;
+    }
+    let Scan { chain, index, hard_state, .. } = scan;
+    Ok(Repaired { chain, index, hard_state, id_next })
+}
+
+/// Makes what a file was read to contain durable.
+async fn settle<D: Disk>(disk: &D, name: &str) -> Result<(), OpenError> {
+    let file = disk.open(name).await;
+    let file = file.map_err(|source| io_error(disk, "open", name, source))?;
+    let synced = file.sync().await;
+    let closed = file.close().await;
+    synced.and(closed).map_err(|source| io_error(disk, "sync", name, source))
+}
+
+fn io_error<D: Disk>(
     disk: &D,
-    scan: Scan,
-    segment_bytes: u32,
-) -> Result<Repaired, OpenError> {
-    let Scan { chain, behind, index, hard_state, spares, fills, id_max, .. } = scan;
-    let io = |error: PrepareError| OpenError::Io {
-        action: error.action,
-        file: error.file,
-        source: error.source,
-    };
-    let remove = async |name: String| {
-        let result = disk.remove(&name).await;
-        result.map_err(|source| OpenError::Io { action: "remove", file: disk.path(&name), source })
-    };
-    let mut kept: Vec<Spare> = Vec::new();
-    let fits =
-        |bytes: u64, kept: &[Spare]| bytes == u64::from(segment_bytes) && kept.len() < SPARES_MAX;
-    for name in fills {
-        remove(name).await?;
-    }
-    for spare in spares {
-        if fits(spare.bytes, &kept) {
-            kept.push(spare);
-        } else {
-            remove(segment::spare_name(spare.id)).await?;
-        }
-    }
-    for segment in behind.iter().rev() {
-        let bytes = u64::from(segment.header.bytes);
-        let keep = if fits(bytes, &kept) { Keep::AsSpare } else { Keep::No };
-        segment::retire(disk, segment.id(), keep).await.map_err(io)?;
-        if keep == Keep::AsSpare {
-            kept.push(Spare { id: segment.id(), bytes });
-        }
-    }
-    Ok(Repaired { chain, index, hard_state, spares: kept, id_next: id_after(id_max)? })
+    action: &'static str,
+    name: &str,
+    source: std::io::Error,
+) -> OpenError {
+    OpenError::Io { action, file: disk.path(name), source }
 }
 
 /// Ids come from file names, which anybody may have made up.

@@ -22,15 +22,12 @@ use crate::format::{
 pub(crate) enum Place {
     /// Zeros, or no room for another write.
     Blank,
-    /// Something that is not of this time: bytes from the file's earlier life under another id, or
-    /// a write of an earlier opening, left behind the place where a later one cut.
+    /// Bytes that are not of this segment: from the file's earlier life under another id.
     Leftover,
-    /// A sound write of this segment and opening, but the write before it is not the one it was
-    /// chained to.
-    Unchained,
-    /// Something that fails its checks.
+    /// Something that names this segment and fails its checks.
     Torn,
-    /// A write that is sound and chained and says something the log cannot have said.
+    /// A sound write of this segment, but the sound write before it is not the one it follows, or
+    /// it says something the log cannot have said.
     Contradiction,
 }
 
@@ -38,10 +35,9 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Place::Blank => "nothing",
-            Place::Leftover => "the leftover of an earlier write",
-            Place::Unchained => "a write that does not follow the one before it",
+            Place::Leftover => "a leftover",
             Place::Torn => "an incomplete or damaged write",
-            Place::Contradiction => "a contradiction",
+            Place::Contradiction => "a write that contradicts the ones before it",
         })
     }
 }
@@ -72,6 +68,19 @@ pub(crate) struct Claim {
     pub(crate) at: Position,
 }
 
+/// A write of the run, as far as it matters to what may follow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Followed {
+    /// The offset at which the next write would stand.
+    end: u32,
+    /// The checksum of its last frame.
+    crc: u32,
+    /// The index of the last entry.
+    last: u64,
+    /// How many events there are up to its end.
+    events: usize,
+}
+
 /// A segment as read.
 #[derive(Debug)]
 pub(crate) struct SegmentScan {
@@ -79,24 +88,16 @@ pub(crate) struct SegmentScan {
     /// From the segment's first write; `None` when not even that one is sound.
     pub(crate) link: Option<Link>,
     pub(crate) events: Vec<Event>,
-    /// How many writes the run has.
-    pub(crate) writes: u64,
-    /// Where the run ends: the offset at which the next write would stand.
-    pub(crate) end: u32,
-    /// The checksum of the run's last frame, its opening, and the index of the last entry.
-    pub(crate) crc: u32,
-    pub(crate) opening: u16,
-    pub(crate) last: u64,
-    /// What stands at `end`, and what exactly is wrong with it.
+    /// The writes that follow each other from the start.
+    run: Vec<Followed>,
+    /// What stands where the run ends, and what exactly is wrong with it.
     pub(crate) place: Place,
     pub(crate) fault: String,
     /// The furthest claim in the run, and that of write heads behind it.
     pub(crate) claim_run: Option<Claim>,
     pub(crate) claim_behind: Option<Claim>,
-    /// The highest index of any entry in the run, replaced later or not.
+    /// The highest index of any entry, replaced later or not. Known once the events were applied.
     pub(crate) highest: u64,
-    /// The highest opening of any write head of this segment, in the run or behind it.
-    pub(crate) opening_max: u16,
 }
 
 impl SegmentScan {
@@ -104,8 +105,49 @@ impl SegmentScan {
         self.header.id
     }
 
+    /// How many writes the run has.
+    pub(crate) fn writes(&self) -> u64 {
+        self.run.len() as u64
+    }
+
+    /// The offset at which the next write would stand.
+    pub(crate) fn end(&self) -> u32 {
+        self.run.last().map_or(format::data_offset(self.header.block), |write| write.end)
+    }
+
     pub(crate) fn end_position(&self) -> Position {
-        Position { segment: self.id(), offset: self.end }
+        Position { segment: self.id(), offset: self.end() }
+    }
+
+    /// The checksum of the run's last frame.
+    pub(crate) fn crc(&self) -> u32 {
+        self.run.last().map_or(0, |write| write.crc)
+    }
+
+    /// The index of the last entry when the run ends.
+    pub(crate) fn last(&self) -> u64 {
+        self.run.last().map_or(0, |write| write.last)
+    }
+
+    /// Ends the run where `link` says that it ended, if it has such a place. It may go on behind
+    /// that: a write that was in flight when its process was killed can reach the disk after the
+    /// next opening has read the place, found nothing and cut there. The opening's segment, of
+    /// which `link` is, was durable before anything was acknowledged on top of it, so it decides.
+    pub(crate) fn end_at(&mut self, link: Link) -> bool {
+        let linked = |write: &Followed| {
+            let end = Position { segment: self.id(), offset: write.end };
+            end == link.after && write.crc == link.previous && write.last == link.last
+        };
+        let Some(nth) = self.run.iter().rposition(linked) else {
+            return false;
+        };
+        if nth + 1 < self.run.len() {
+            self.run.truncate(nth + 1);
+            self.events.truncate(self.run.last().map_or(0, |write| write.events));
+            self.place = Place::Leftover;
+            self.fault = "writes that arrived after their process was gone".to_owned();
+        }
+        true
     }
 }
 
@@ -115,20 +157,15 @@ pub(crate) fn scan(bytes: &[u8], header: SegmentHeader) -> SegmentScan {
         header,
         link: None,
         events: Vec::new(),
-        writes: 0,
-        end: format::data_offset(header.block),
-        crc: 0,
-        opening: 0,
-        last: 0,
+        run: Vec::new(),
         place: Place::Blank,
         fault: String::new(),
         claim_run: None,
         claim_behind: None,
         highest: 0,
-        opening_max: 0,
     };
     loop {
-        let rest = bytes.get(scan.end as usize..).unwrap_or_default();
+        let rest = bytes.get(scan.end() as usize..).unwrap_or_default();
         match next_write(rest, &scan) {
             Ok(write) => scan.accept(write),
             Err((place, fault)) => {
@@ -147,7 +184,6 @@ struct Write {
     link: Option<Link>,
     events: Vec<Event>,
     head: WriteHead,
-    opening: u16,
     crc: u32,
     last: u64,
 }
@@ -155,35 +191,30 @@ struct Write {
 impl SegmentScan {
     fn accept(&mut self, write: Write) {
         let at = self.end_position();
-        if self.writes == 0 {
+        if self.run.is_empty() {
             self.link = write.link;
         }
-        self.writes += 1;
-        let padded = format::padded(write.head.bytes as usize, self.header.block);
-        self.end +=
-            u32::try_from(padded).expect("invariant: a write lies within its segment of < 4 GiB");
-        self.crc = write.crc;
-        self.opening = write.opening;
-        self.opening_max = self.opening_max.max(write.opening);
-        self.last = write.last;
         self.claim_run = self.claim_run.max(Some(Claim { durable: write.head.durable, at }));
-        for event in &write.events {
-            if let Event::Entry { index, .. } = event {
-                self.highest = self.highest.max(*index);
-            }
-        }
         self.events.extend(write.events);
+        let padded = format::padded(write.head.bytes as usize, self.header.block);
+        let padded =
+            u32::try_from(padded).expect("invariant: a write lies in a segment of < 4 GiB");
+        self.run.push(Followed {
+            end: at.offset + padded,
+            crc: write.crc,
+            last: write.last,
+            events: self.events.len(),
+        });
     }
 
     /// Looks at every block behind the run for heads of writes of this segment.
     fn look_behind(&mut self, bytes: &[u8]) {
-        let mut offset = self.end;
+        let mut offset = self.end();
         while let Some(block) = bytes.get(offset as usize..).filter(|rest| !rest.is_empty()) {
-            if let Some((frame, head)) = head_at(block, &self.header) {
+            if let Some(head) = head_at(block, &self.header) {
                 let at = Position { segment: self.id(), offset };
-                self.claim_behind =
-                    self.claim_behind.max(Some(Claim { durable: head.durable, at }));
-                self.opening_max = self.opening_max.max(frame.opening);
+                let claim = Claim { durable: head.durable, at };
+                self.claim_behind = self.claim_behind.max(Some(claim));
             }
             match offset.checked_add(self.header.block) {
                 Some(next) => offset = next,
@@ -194,13 +225,12 @@ impl SegmentScan {
 }
 
 /// The head of a write of this segment, if a sound one stands at the start of `bytes`.
-fn head_at<'a>(bytes: &'a [u8], header: &SegmentHeader) -> Option<(Frame<'a>, WriteHead)> {
+fn head_at(bytes: &[u8], header: &SegmentHeader) -> Option<WriteHead> {
     if !format::may_be_write_head(bytes, header.id) {
         return None;
     }
     let frame = Frame::decode(bytes, header.salt).ok()?;
-    let head = WriteHead::decode(&frame).ok()?;
-    Some((frame, head))
+    WriteHead::decode(&frame).ok()
 }
 
 type Verdict<T> = Result<T, (Place, String)>;
@@ -220,19 +250,16 @@ fn next_write(rest: &[u8], run: &SegmentScan) -> Verdict<Write> {
     if frame.segment != header.id {
         return Err((Place::Leftover, Fault::Segment { found: frame.segment }.to_string()));
     }
-    if run.writes > 0 && frame.opening < run.opening {
-        return Err((Place::Leftover, Fault::Opening { found: frame.opening }.to_string()));
-    }
     let head = WriteHead::decode(&frame).map_err(torn)?;
-    if run.writes > 0 && frame.previous != run.crc {
-        let fault = Fault::Previous { found: frame.previous, expected: run.crc };
-        return Err((Place::Unchained, fault.to_string()));
+    if !run.run.is_empty() && frame.previous != run.crc() {
+        let fault = Fault::Previous { found: frame.previous, expected: run.crc() };
+        return Err(contradiction(fault));
     }
     let whole = rest
         .get(..head.bytes as usize)
         .ok_or_else(|| torn(Fault::Short { need: head.bytes as usize, have: rest.len() }))?;
     let frames = inner_frames(whole, &frame, header)?;
-    let at = Position { segment: header.id, offset: run.end };
+    let at = Position { segment: header.id, offset: run.end() };
     if head.durable > at {
         return Err(contradiction(Fault::Structure("a write that was durable before it was made")));
     }
@@ -271,9 +298,6 @@ fn inner_frames<'a>(
         if frame.segment != header.id {
             return Err(torn(Fault::Segment { found: frame.segment }));
         }
-        if frame.opening != head.opening {
-            return Err(torn(Fault::Opening { found: frame.opening }));
-        }
         if frame.previous != previous {
             return Err(torn(Fault::Previous { found: frame.previous, expected: previous }));
         }
@@ -291,9 +315,9 @@ fn interpret(
     write: WriteHead,
     frames: &[(usize, Frame<'_>)],
 ) -> Verdict<Write> {
-    let first = run.writes == 0;
-    if !first && head.index != run.last {
-        return Err(contradiction(Fault::Index { found: head.index, last: run.last }));
+    let first = run.run.is_empty();
+    if !first && head.index != run.last() {
+        return Err(contradiction(Fault::Index { found: head.index, last: run.last() }));
     }
     let mut last = head.index;
     let mut link = None;
@@ -316,7 +340,7 @@ fn interpret(
                     return Err(contradiction(Fault::Index { found: frame.index, last }));
                 }
                 last = frame.index;
-                let offset = run.end as usize + at;
+                let offset = run.end() as usize + at;
                 events.push(entry(frame, offset).map_err(contradiction)?);
             }
         }
@@ -324,14 +348,7 @@ fn interpret(
     if first && link.is_none() {
         return Err(contradiction(Fault::Structure("a segment without a start frame")));
     }
-    Ok(Write {
-        link,
-        events,
-        head: write,
-        opening: head.opening,
-        crc: last_crc(head, frames),
-        last,
-    })
+    Ok(Write { link, events, head: write, crc: last_crc(head, frames), last })
 }
 
 fn entry(frame: &Frame<'_>, offset: usize) -> Result<Event, Fault> {

@@ -21,6 +21,10 @@
 //!
 //! A spare skips step 1. A segment that is no longer needed is renamed to a spare, the oldest one
 //! first and each synced before the next, so that a crash leaves no hole in the middle of the log.
+//!
+//! Only the process that made a file ever writes to it. An earlier one may have been killed with
+//! writes on their way to the disk, which may arrive long after the next has started; they find
+//! either a segment behind whose end nobody looks any more, or a file without a name.
 
 use std::io;
 use std::rc::Rc;
@@ -82,13 +86,6 @@ fn fill_name(id: SegmentId) -> String {
     format!("{id}{FILL_SUFFIX}")
 }
 
-/// A complete file that is no part of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Spare {
-    pub(crate) id: SegmentId,
-    pub(crate) bytes: u64,
-}
-
 /// A segment whose header is durable and in which no frame has been written.
 pub(crate) struct Ready<F> {
     pub(crate) header: SegmentHeader,
@@ -110,10 +107,10 @@ fn failed<D: Disk>(
 pub(crate) async fn make<D: Disk>(
     disk: &D,
     header: SegmentHeader,
-    spare: Option<Spare>,
+    spare: Option<SegmentId>,
 ) -> Step<Ready<D::File>> {
     let name = match spare {
-        Some(spare) => spare_name(spare.id),
+        Some(spare) => spare_name(spare),
         None => fill(disk, header).await?,
     };
     let file = disk.open(&name).await.map_err(failed(disk, "open", &name))?;
@@ -219,7 +216,17 @@ pub(crate) enum Keep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Retired {
     pub(crate) id: SegmentId,
-    pub(crate) bytes: u64,
+    pub(crate) bytes: u32,
+    pub(crate) origin: Origin,
+}
+
+/// Which process wrote a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// This one, which knows that all its writes have completed.
+    This,
+    /// An earlier one, a write of which may reach the disk yet. Never written to.
+    Earlier,
 }
 
 /// Background work of the log: recycles what was trimmed and makes the next segment. See
@@ -231,10 +238,10 @@ pub struct Prepare<D: Disk> {
     pub(crate) close: Vec<Rc<D::File>>,
     /// Oldest first.
     pub(crate) retire: Vec<Retired>,
-    pub(crate) spares: Vec<Spare>,
+    /// Complete files that are no part of the log, all of `segment_bytes`, all written by this process.
+    pub(crate) spares: Vec<SegmentId>,
     /// The segment to make, if one is wanted.
     pub(crate) make: Option<SegmentHeader>,
-    /// What a file must measure to be worth keeping.
     pub(crate) segment_bytes: u32,
 }
 
@@ -242,7 +249,7 @@ pub struct Prepare<D: Disk> {
 #[must_use = "the log waits for it"]
 pub struct Prepared<D: Disk> {
     pub(crate) ready: Option<Ready<D::File>>,
-    pub(crate) spares: Vec<Spare>,
+    pub(crate) spares: Vec<SegmentId>,
     /// Those a failure kept from being retired.
     pub(crate) retire: Vec<Retired>,
     pub(crate) error: Option<PrepareError>,
@@ -262,11 +269,11 @@ impl<D: Disk> Prepare<D> {
             close(&self.disk, file).await?;
         }
         while let Some(retired) = self.retire.first().copied() {
-            let keep = self.keep(retired.bytes);
+            let keep = self.keep(retired);
             retire(&self.disk, retired.id, keep).await?;
             self.retire.remove(0);
             if keep == Keep::AsSpare {
-                self.spares.push(Spare { id: retired.id, bytes: retired.bytes });
+                self.spares.push(retired.id);
             }
         }
         if let Some(header) = self.make {
@@ -278,12 +285,9 @@ impl<D: Disk> Prepare<D> {
         Ok(())
     }
 
-    fn keep(&self, bytes: u64) -> Keep {
-        if bytes == u64::from(self.segment_bytes) && self.spares.len() < SPARES_MAX {
-            Keep::AsSpare
-        } else {
-            Keep::No
-        }
+    fn keep(&self, retired: Retired) -> Keep {
+        let fits = retired.bytes == self.segment_bytes && self.spares.len() < SPARES_MAX;
+        if fits && retired.origin == Origin::This { Keep::AsSpare } else { Keep::No }
     }
 }
 

@@ -67,7 +67,6 @@ pub(crate) struct Batch<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seat {
     pub(crate) at: Position,
-    pub(crate) opening: u16,
     pub(crate) salt: u32,
     /// Checksum of the frame before.
     pub(crate) previous: u32,
@@ -96,7 +95,7 @@ impl Batch<'_> {
         seat: Seat,
         mut place: impl FnMut(u64, Location),
     ) -> u32 {
-        let stamp = Stamp { segment: seat.at.segment, opening: seat.opening, salt: seat.salt };
+        let stamp = Stamp { segment: seat.at.segment, salt: seat.salt };
         let bytes =
             u32::try_from(self.bytes()).expect("invariant: a write fits a segment of < 4 GiB");
         let head = WriteHead { durable: seat.durable, bytes };

@@ -10,6 +10,7 @@
 //! | fault | how | expected |
 //! |---|---|---|
 //! | power cut at any operation | [`MemoryDisk::crash_at`] | nothing acknowledged lost |
+//! | a killed process, whose writes arrive later | [`MemoryDisk::after_kill`] | nothing acknowledged lost |
 //! | torn, lost and reordered writes | [`MemoryDisk::after_crash`] | nothing acknowledged lost |
 //! | a write that fails, or is short | [`MemoryDisk::fail_at`] | the log refuses everything after it |
 //! | a write reported durable and dropped, or put elsewhere | [`MemoryDisk::fail_at`] | refused at the next opening |
@@ -102,6 +103,18 @@ struct Piece {
     number: u64,
     offset: usize,
     data: Vec<u8>,
+    progress: Progress,
+}
+
+/// How far a piece has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// On its way. Some of it may be on the medium already.
+    InFlight,
+    /// On its way, and nobody waits for it any more.
+    Orphaned,
+    /// Seen by readers; a sync makes it durable.
+    Done,
 }
 
 /// A change of the directory that is not durable.
@@ -128,6 +141,8 @@ struct State {
     /// How often a write is polled before it is done, at most, and what that is drawn from.
     latency: u32,
     random: Random,
+    /// In how many operations a write whose process is gone arrives once.
+    orphan_odds: u64,
 }
 
 /// A generator of its own (splitmix64), because a simulator wants nothing but its seed to matter.
@@ -169,6 +184,7 @@ impl MemoryDisk {
             capacity: u64::MAX,
             latency: 0,
             random: Random(0),
+            orphan_odds: 1,
         };
         MemoryDisk { state: Rc::new(RefCell::new(state)) }
     }
@@ -224,6 +240,42 @@ impl MemoryDisk {
                     Content { written: bytes.clone(), durable: bytes, pieces: Vec::new() };
                 after.files.insert(inode, content);
             }
+        }
+        disk
+    }
+
+    /// The directory as the next process finds it when this one was killed and the machine runs on.
+    /// What was seen is still seen, durable or not. Of the writes in flight some have arrived, some
+    /// never will, and some arrive later, while the next process is at work.
+    pub fn after_kill(&self, seed: u64) -> MemoryDisk {
+        let state = self.state.borrow();
+        let mut random = Random(seed);
+        let mut files = state.files.clone();
+        for content in files.values_mut() {
+            content.pieces.retain_mut(|piece| {
+                let in_flight = piece.progress == Progress::InFlight;
+                if in_flight {
+                    piece.progress = Progress::Orphaned;
+                }
+                !in_flight || random.below(3) != 0
+            });
+            for nth in 0..content.pieces.len() {
+                if random.coin() {
+                    content.land(nth);
+                }
+            }
+        }
+        let disk = MemoryDisk::new(state.block);
+        {
+            let mut after = disk.state.borrow_mut();
+            after.files = files;
+            after.names = state.names.clone();
+            after.names_durable = state.names_durable.clone();
+            after.changes = state.changes.clone();
+            after.inode_next = state.inode_next;
+            after.piece_next = state.piece_next;
+            after.orphan_odds = if random.coin() { 4 } else { 64 };
+            after.random = random;
         }
         disk
     }
@@ -311,7 +363,20 @@ impl State {
     fn begin(&mut self) -> Option<Fault> {
         let fault = self.faults.get(&self.operations).copied();
         self.operations += 1;
+        self.land_orphan();
         fault
+    }
+
+    /// Lets a write arrive whose process is gone, now and then.
+    fn land_orphan(&mut self) {
+        for content in self.files.values_mut() {
+            let orphaned = |piece: &Piece| piece.progress == Progress::Orphaned;
+            if let Some(nth) = content.pieces.iter().position(orphaned)
+                && self.random.below(self.orphan_odds) == 0
+            {
+                content.land(nth);
+            }
+        }
     }
 
     fn bytes(&self) -> u64 {
@@ -331,6 +396,14 @@ impl Content {
         }
         if let Some(range) = image.get_mut(offset..offset + data.len()) {
             range.copy_from_slice(data);
+        }
+    }
+
+    /// Lets readers see a piece.
+    fn land(&mut self, nth: usize) {
+        if let Some(piece) = self.pieces.get_mut(nth) {
+            piece.progress = Progress::Done;
+            Content::put(&mut self.written, piece.offset, &piece.data);
         }
     }
 
@@ -525,7 +598,8 @@ impl MemoryFile {
         let polls = state.random.below(bound);
         if fault != Some(Fault::Drop) {
             let content = state.files.entry(self.inode).or_default();
-            content.pieces.push(Piece { number, offset: offset as usize, data });
+            let (offset, progress) = (offset as usize, Progress::InFlight);
+            content.pieces.push(Piece { number, offset, data, progress });
         }
         Ok(Submitted { number, length, polls })
     }
@@ -537,9 +611,7 @@ impl MemoryFile {
         let Some(nth) = content.pieces.iter().position(|piece| piece.number == number) else {
             return;
         };
-        if let Some(piece) = content.pieces.get(nth) {
-            Content::put(&mut content.written, piece.offset, &piece.data);
-        }
+        content.land(nth);
         if self.durability == Durability::EachWrite {
             let piece = content.pieces.remove(nth);
             content.make_durable(piece);
@@ -582,8 +654,12 @@ impl File for MemoryFile {
         alive(&self.state).await;
         let mut state = self.state.borrow_mut();
         let content = state.files.entry(self.inode).or_default();
-        for piece in std::mem::take(&mut content.pieces) {
-            content.make_durable(piece);
+        let pieces = std::mem::take(&mut content.pieces);
+        for piece in pieces {
+            match piece.progress {
+                Progress::Done => content.make_durable(piece),
+                Progress::InFlight | Progress::Orphaned => content.pieces.push(piece),
+            }
         }
         Ok(())
     }

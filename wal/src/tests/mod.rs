@@ -1,6 +1,8 @@
 //! Tests of the log as a whole, on the disk in memory unless they say otherwise. Each ends with the full check.
 
 mod append;
+mod crash;
+mod damage;
 
 use std::future::Future;
 
@@ -8,6 +10,7 @@ use futures_lite::future::block_on;
 
 use crate::disk::Disk;
 use crate::disk::memory::MemoryDisk;
+use crate::format;
 use crate::{Completed, Entry, Log, Options, Recovered, Write, WriteError};
 
 pub(crate) const SEGMENT_BYTES: u32 = 16 << 10;

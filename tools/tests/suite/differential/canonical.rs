@@ -13,7 +13,7 @@ use urd_proto::mvccpb::KeyValue;
 use super::generator::Operation;
 use super::{Answer, Message};
 
-pub fn answer(operation: &Operation, answer: Answer) -> Answer {
+pub(crate) fn answer(operation: &Operation, answer: Answer) -> Answer {
     let mut message = answer?;
     match (&mut message, operation) {
         (Message::Range(response), Operation::Range(request)) => range(request, response),

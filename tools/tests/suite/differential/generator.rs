@@ -13,7 +13,7 @@ use super::Message;
 
 /// One request.
 #[derive(Clone, Debug)]
-pub enum Operation {
+pub(crate) enum Operation {
     Range(pb::RangeRequest),
     Put(pb::PutRequest),
     DeleteRange(pb::DeleteRangeRequest),
@@ -64,7 +64,7 @@ enum Flavour {
     Sweeping,
 }
 
-pub struct Generator {
+pub(crate) struct Generator {
     rng: Rng,
     revision: i64,
     compacted: i64,
@@ -73,12 +73,12 @@ pub struct Generator {
 }
 
 impl Generator {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Generator { rng: Rng::with_seed(seed), revision: 1, compacted: 0, puts: 0 }
     }
 
     /// Takes revisions from an answer.
-    pub fn learn(&mut self, operation: &Operation, answer: &super::Answer) {
+    pub(crate) fn learn(&mut self, operation: &Operation, answer: &super::Answer) {
         let Ok(message) = answer else { return };
         let header = match message {
             Message::Range(message) => &message.header,
@@ -96,7 +96,7 @@ impl Generator {
         }
     }
 
-    pub fn operation(&mut self) -> Operation {
+    pub(crate) fn operation(&mut self) -> Operation {
         match self.rng.u32(0..100) {
             0..=37 => Operation::Range(self.range()),
             38..=62 => Operation::Put(self.put(Flavour::Ignoring)),

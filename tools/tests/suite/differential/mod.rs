@@ -44,7 +44,7 @@ const HASH_TIMEOUT: Duration = Duration::from_secs(10);
 type Answer = Result<Message, (tonic::Code, String)>;
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Message {
+pub(crate) enum Message {
     Range(pb::RangeResponse),
     Put(pb::PutResponse),
     DeleteRange(pb::DeleteRangeResponse),

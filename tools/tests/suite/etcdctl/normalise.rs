@@ -46,7 +46,7 @@ enum Format {
 }
 
 /// One command's ways of printing, and one server's ports.
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     step: &'a Step,
     format: Format,
     endpoint: &'a str,
@@ -54,7 +54,7 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    pub fn new(step: &'a Step, endpoint: &'a str, peer_endpoint: &'a str) -> Self {
+    pub(crate) fn new(step: &'a Step, endpoint: &'a str, peer_endpoint: &'a str) -> Self {
         let format = [
             ("fields", Format::Fields),
             ("json", Format::Json),
@@ -67,7 +67,7 @@ impl<'a> Context<'a> {
         Context { step, format, endpoint, peer_endpoint }
     }
 
-    pub fn stdout(&self, bytes: &[u8]) -> String {
+    pub(crate) fn stdout(&self, bytes: &[u8]) -> String {
         if self.format == Format::Protobuf {
             return self.protobuf(bytes);
         }
@@ -80,7 +80,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    pub fn stderr(&self, bytes: &[u8]) -> String {
+    pub(crate) fn stderr(&self, bytes: &[u8]) -> String {
         each_line(&self.ports(&escape(bytes)), |line| {
             // The client library logs failed calls with a time stamp and a target id of its own.
             if line.starts_with("{\"level\"") { json_log(line) } else { times(line) }
@@ -137,7 +137,7 @@ fn member_list(bytes: &[u8], (client, peer): (&str, &str)) -> Result<String, Str
 }
 
 /// Takes from a header what belongs to the run: only the revision stays.
-pub fn without_run(header: &mut Option<pb::ResponseHeader>) {
+pub(crate) fn without_run(header: &mut Option<pb::ResponseHeader>) {
     if let Some(header) = header {
         (header.cluster_id, header.member_id, header.raft_term) = (0, 0, 0);
     }

@@ -7,7 +7,7 @@ use std::str::{Chars, Lines};
 
 /// One command line.
 #[derive(Debug)]
-pub struct Step {
+pub(crate) struct Step {
     /// Where it stands in the script.
     pub line: usize,
     /// The heading above it.
@@ -21,12 +21,12 @@ pub struct Step {
 }
 
 impl Step {
-    pub fn arguments(&self) -> impl Iterator<Item = OsString> {
+    pub(crate) fn arguments(&self) -> impl Iterator<Item = OsString> {
         self.words.iter().map(|word| OsStr::from_bytes(word).to_owned())
     }
 
     /// Whether the words hold `word`.
-    pub fn has(&self, word: &str) -> bool {
+    pub(crate) fn has(&self, word: &str) -> bool {
         self.words.iter().any(|candidate| candidate == word.as_bytes())
     }
 }
@@ -34,7 +34,7 @@ impl Step {
 type Numbered<'a> = Peekable<std::iter::Enumerate<Lines<'a>>>;
 
 /// All commands of a script.
-pub fn parse(script: &str) -> Vec<Step> {
+pub(crate) fn parse(script: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut section = String::new();
     let mut lines = script.lines().enumerate().peekable();

@@ -18,14 +18,14 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// One connection to one server; clones share it.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub(crate) struct Client {
     grpc: Grpc<Channel>,
 }
 
 /// A unary method: its path, and its two types.
 macro_rules! unary {
     ($($name:ident($path:literal): $request:ident -> $response:ident;)*) => {
-        $(pub async fn $name(&mut self, request: pb::$request) -> Result<pb::$response, Status> {
+        $(pub(crate) async fn $name(&mut self, request: pb::$request) -> Result<pb::$response, Status> {
             self.call($path, request).await
         })*
     };
@@ -33,13 +33,13 @@ macro_rules! unary {
 
 impl Client {
     /// Connects; the server must be there.
-    pub async fn connect(endpoint: &str) -> Client {
+    pub(crate) async fn connect(endpoint: &str) -> Client {
         Self::try_connect(endpoint)
             .await
             .unwrap_or_else(|error| panic!("connect to {endpoint}: {error:?}"))
     }
 
-    pub async fn try_connect(endpoint: &str) -> Result<Client, tonic::transport::Error> {
+    pub(crate) async fn try_connect(endpoint: &str) -> Result<Client, tonic::transport::Error> {
         let channel = Endpoint::from_shared(format!("http://{endpoint}"))?
             .connect_timeout(Duration::from_secs(10))
             .connect()
@@ -49,7 +49,7 @@ impl Client {
     }
 
     /// One unary call.
-    pub async fn call<Q, A>(&mut self, path: &'static str, request: Q) -> Result<A, Status>
+    pub(crate) async fn call<Q, A>(&mut self, path: &'static str, request: Q) -> Result<A, Status>
     where
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
@@ -58,7 +58,11 @@ impl Client {
     }
 
     /// One unary call with metadata or a deadline of the test's.
-    pub async fn send<Q, A>(&mut self, path: &'static str, request: Request<Q>) -> Result<A, Status>
+    pub(crate) async fn send<Q, A>(
+        &mut self,
+        path: &'static str,
+        request: Request<Q>,
+    ) -> Result<A, Status>
     where
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
@@ -70,7 +74,11 @@ impl Client {
     }
 
     /// One call with a stream of answers, all of them.
-    pub async fn collect<Q, A>(&mut self, path: &'static str, request: Q) -> Result<Vec<A>, Status>
+    pub(crate) async fn collect<Q, A>(
+        &mut self,
+        path: &'static str,
+        request: Q,
+    ) -> Result<Vec<A>, Status>
     where
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
@@ -101,12 +109,11 @@ impl Client {
         txn("/etcdserverpb.KV/Txn"): TxnRequest -> TxnResponse;
         compact("/etcdserverpb.KV/Compact"): CompactionRequest -> CompactionResponse;
         hash_kv("/etcdserverpb.Maintenance/HashKV"): HashKvRequest -> HashKvResponse;
-        status("/etcdserverpb.Maintenance/Status"): StatusRequest -> StatusResponse;
     }
 }
 
 /// `key = value`, nothing else.
-pub fn put_request(key: &str, value: &[u8]) -> pb::PutRequest {
+pub(crate) fn put_request(key: &str, value: &[u8]) -> pb::PutRequest {
     pb::PutRequest {
         key: key.to_owned().into(),
         value: value.to_vec().into(),
@@ -115,12 +122,12 @@ pub fn put_request(key: &str, value: &[u8]) -> pb::PutRequest {
 }
 
 /// One key, linearizable.
-pub fn get_request(key: &str) -> pb::RangeRequest {
+pub(crate) fn get_request(key: &str) -> pb::RangeRequest {
     pb::RangeRequest { key: key.to_owned().into(), ..Default::default() }
 }
 
 /// All keys that start with `prefix` (which must not end in 0xff).
-pub fn prefix_request(prefix: &str) -> pb::RangeRequest {
+pub(crate) fn prefix_request(prefix: &str) -> pb::RangeRequest {
     let mut end = prefix.as_bytes().to_vec();
     if let Some(last) = end.last_mut() {
         *last += 1;

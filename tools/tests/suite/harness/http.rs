@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// An answer, headers as sent.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: String,
@@ -14,7 +14,7 @@ pub struct Answer {
 
 impl Answer {
     /// The first header of that name.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(key, _)| key.eq_ignore_ascii_case(name))
@@ -23,12 +23,12 @@ impl Answer {
 }
 
 /// `GET path`, or why there is no answer.
-pub fn get(endpoint: &str, path: &str) -> std::io::Result<Answer> {
+pub(crate) fn get(endpoint: &str, path: &str) -> std::io::Result<Answer> {
     request(endpoint, "GET", path)
 }
 
 /// A request without a body, on a connection of its own.
-pub fn request(endpoint: &str, method: &str, path: &str) -> std::io::Result<Answer> {
+pub(crate) fn request(endpoint: &str, method: &str, path: &str) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(endpoint)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n\r\n")?;
@@ -72,7 +72,7 @@ fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The value of a Prometheus sample without labels.
-pub fn metric(endpoint: &str, name: &str) -> f64 {
+pub(crate) fn metric(endpoint: &str, name: &str) -> f64 {
     let answer = get(endpoint, "/metrics").unwrap_or_else(|error| panic!("read /metrics: {error}"));
     answer
         .body

@@ -6,24 +6,24 @@
 //! What is missing fails a test with the command that installs it; nothing is skipped silently. There is no retry of
 //! requests here: a test that wants one says so.
 
-pub mod grpc;
-pub mod http;
-pub mod ports;
-pub mod process;
+pub(crate) mod grpc;
+pub(crate) mod http;
+pub(crate) mod ports;
+pub(crate) mod process;
 mod server;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub use grpc::Client;
-pub use server::{Launch, Server};
+pub(crate) use grpc::Client;
+pub(crate) use server::{Form, Launch, Server, scratch_directory};
 
 /// How long a server may take from its start to its first answer. A cold, busy CI machine sets it, not a server.
-pub const READY_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Which program a server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
+pub(crate) enum Program {
     /// The server under test.
     Subject,
     /// Real etcd, the reference.
@@ -32,7 +32,7 @@ pub enum Program {
 
 impl Program {
     /// The program's file.
-    pub fn path(self) -> PathBuf {
+    pub(crate) fn path(self) -> PathBuf {
         match self {
             Program::Etcd => installed("etcd", "etcd-server"),
             Program::Subject => match std::env::var_os("URD_TEST_SUBJECT") {
@@ -44,13 +44,13 @@ impl Program {
 }
 
 /// Whether the subject is etcd itself (`URD_TEST_SUBJECT` names it), so that tests of Urd's own promises can step aside.
-pub fn subject_is_etcd() -> bool {
+pub(crate) fn subject_is_etcd() -> bool {
     let name = Program::Subject.path();
     name.file_name().is_some_and(|name| name.to_string_lossy().starts_with("etcd"))
 }
 
 /// True, with the reason printed, when the subject is etcd and the test asks for what only Urd promises.
-pub fn only_urd(reason: &str) -> bool {
+pub(crate) fn only_urd(reason: &str) -> bool {
     let skip = subject_is_etcd();
     if skip {
         println!("passed over, the subject is etcd: {reason}");
@@ -59,7 +59,7 @@ pub fn only_urd(reason: &str) -> bool {
 }
 
 /// etcdctl's file.
-pub fn etcdctl_path() -> PathBuf {
+pub(crate) fn etcdctl_path() -> PathBuf {
     installed("etcdctl", "etcd-client")
 }
 
@@ -95,7 +95,7 @@ fn installed(program: &str, package: &str) -> PathBuf {
 
 /// Asks `poll` again and again until it answers, at most for `timeout`; between two questions the processor is free
 /// for the process that is waited for.
-pub fn wait_for<T>(what: &str, timeout: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, timeout: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + timeout;
     loop {
         if let Some(found) = poll() {

@@ -4,17 +4,17 @@ use std::fs;
 use std::path::Path;
 
 /// Resident memory in bytes.
-pub fn resident_bytes(pid: u32) -> u64 {
+pub(crate) fn resident_bytes(pid: u32) -> u64 {
     1024 * field(pid, "status", "VmRSS:")
 }
 
 /// The most resident memory so far, in bytes.
-pub fn resident_bytes_peak(pid: u32) -> u64 {
+pub(crate) fn resident_bytes_peak(pid: u32) -> u64 {
     1024 * field(pid, "status", "VmHWM:")
 }
 
 /// Bytes sent towards the disk so far: O_DIRECT writes, and page-cache pages made dirty.
-pub fn written_bytes(pid: u32) -> u64 {
+pub(crate) fn written_bytes(pid: u32) -> u64 {
     field(pid, "io", "write_bytes:")
 }
 
@@ -30,13 +30,13 @@ fn field(pid: u32, file: &str, name: &str) -> u64 {
 }
 
 /// Whether the directory lies in memory (tmpfs), where durability means nothing and the kernel counts no disk writes.
-pub fn is_tmpfs(directory: &Path) -> bool {
+pub(crate) fn is_tmpfs(directory: &Path) -> bool {
     const TMPFS_MAGIC: i64 = 0x0102_1994;
     let statistics = rustix::fs::statfs(directory).expect("statfs of a directory of ours");
-    i64::try_from(statistics.f_type) == Ok(TMPFS_MAGIC)
+    statistics.f_type == TMPFS_MAGIC
 }
 
 /// Mebibytes, for printing.
-pub fn mib(bytes: u64) -> f64 {
+pub(crate) fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }

@@ -1,7 +1,6 @@
 //! A server process: [`Launch`] says how to start it, [`Server`] is one that answers.
 
 use std::fs::File;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -14,40 +13,66 @@ use super::{Program, READY_TIMEOUT, http, ports, wait_for};
 /// Ports taken between our look and the server's bind: start anew this often.
 const START_ATTEMPTS: usize = 3;
 
+/// How the harness's own settings (name, directory, URLs) reach the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// `--name=value`
+    Flags,
+    /// `-name value`, as Go's flag package reads it
+    SingleDashFlags,
+    /// `ETCD_NAME=value`
+    Environment,
+    /// `name: value` in a file that `--config-file` names
+    ConfigFile,
+}
+
 /// How to start a server.
 #[derive(Debug, Clone)]
-pub struct Launch {
+pub(crate) struct Launch {
     program: Program,
+    form: Form,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     data_directory: Option<PathBuf>,
 }
 
 impl Launch {
-    pub fn new(program: Program) -> Self {
-        Launch { program, arguments: Vec::new(), environment: Vec::new(), data_directory: None }
+    pub(crate) fn new(program: Program) -> Self {
+        Launch {
+            program,
+            form: Form::Flags,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            data_directory: None,
+        }
+    }
+
+    /// How the harness's own settings are handed over.
+    pub(crate) fn form(mut self, form: Form) -> Self {
+        self.form = form;
+        self
     }
 
     /// One more argument, after those of the harness.
-    pub fn argument(mut self, argument: impl Into<String>) -> Self {
+    pub(crate) fn argument(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
     /// One more environment variable.
-    pub fn environment(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// A data directory elsewhere than in the server's own directory.
-    pub fn data_directory(mut self, path: &Path) -> Self {
+    pub(crate) fn data_directory(mut self, path: &Path) -> Self {
         self.data_directory = Some(path.to_owned());
         self
     }
 
     /// Starts it and waits until it answers.
-    pub fn start(self) -> Server {
+    pub(crate) fn start(self) -> Server {
         let directory = scratch_directory();
         let log = directory.path().join("stderr.log");
         let data = self.data_directory.clone().unwrap_or_else(|| directory.path().join("data"));
@@ -59,7 +84,7 @@ impl Launch {
     }
 
     /// The bare command: the program without any argument of the harness, in a clean environment.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let path = self.program.path();
         let mut command = Command::new(&path);
         for (name, _) in std::env::vars_os() {
@@ -74,7 +99,7 @@ impl Launch {
     }
 
     /// Runs it with only its own arguments until it ends by itself: for starts that must fail, and for `--version`.
-    pub fn run(self) -> Ended {
+    pub(crate) fn run(self) -> Ended {
         let directory = scratch_directory();
         let (out, err) = (directory.path().join("stdout"), directory.path().join("stderr"));
         let mut command = self.command();
@@ -98,7 +123,7 @@ impl Launch {
 
 /// A program that ended by itself.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     pub status: ExitStatus,
     pub stdout: String,
     pub stderr: String,
@@ -106,7 +131,7 @@ pub struct Ended {
 
 /// One running member.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     launch: Launch,
     child: Option<Child>,
     client_port: u16,
@@ -118,40 +143,40 @@ pub struct Server {
 
 impl Server {
     /// A member with nothing but defaults.
-    pub fn start_fresh(program: Program) -> Server {
+    pub(crate) fn start_fresh(program: Program) -> Server {
         Launch::new(program).start()
     }
 
     /// `HOST:PORT` of the client port.
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("127.0.0.1:{}", self.client_port)
     }
 
-    pub fn peer_endpoint(&self) -> String {
+    pub(crate) fn peer_endpoint(&self) -> String {
         format!("127.0.0.1:{}", self.peer_port)
     }
 
-    pub fn data_directory(&self) -> &Path {
+    pub(crate) fn data_directory(&self) -> &Path {
         &self.data
     }
 
     /// A directory of the test's own, removed with the server.
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
     /// Its process id; it must be running.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().expect("the server runs").id()
     }
 
     /// What it wrote to standard error so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
     /// Fails the test if the process has ended by itself.
-    pub fn assert_running(&mut self, after: &str) {
+    pub(crate) fn assert_running(&mut self, after: &str) {
         let status = self
             .child
             .as_mut()
@@ -168,19 +193,19 @@ impl Server {
     }
 
     /// SIGKILL, as a crash of the process: nothing in it runs any more.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         end(self.child.as_mut().expect("the server runs"));
         self.child = None;
     }
 
     /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.pid() as i32).expect("a child's process id is not 0");
         kill_process(pid, signal).expect("signal a child");
     }
 
     /// Waits for its end.
-    pub fn wait_exit(&mut self, timeout: Duration) -> ExitStatus {
+    pub(crate) fn wait_exit(&mut self, timeout: Duration) -> ExitStatus {
         let status = wait_exit(self.child.as_mut().expect("the server runs"), timeout);
         match status {
             Some(status) => {
@@ -195,7 +220,7 @@ impl Server {
     }
 
     /// Starts it again on the same directory and ports; how long it took until it answered.
-    pub fn restart(&mut self) -> Duration {
+    pub(crate) fn restart(&mut self) -> Duration {
         assert!(self.child.is_none(), "the server still runs");
         let begin = Instant::now();
         self.start();
@@ -218,7 +243,7 @@ impl Server {
     /// One start. An error means that a port was taken meanwhile; everything else fails the test here.
     fn attempt(&mut self) -> Result<(), String> {
         let mut command = self.launch.command();
-        command.args(self.harness_arguments());
+        self.hand_over_settings(&mut command);
         command.current_dir(self.directory.path());
         let log =
             File::options().create(true).append(true).open(&self.log).expect("open a file of ours");
@@ -247,17 +272,43 @@ impl Server {
         }
     }
 
-    fn harness_arguments(&self) -> Vec<String> {
+    fn settings(&self) -> Vec<(&'static str, String)> {
         let (client, peer) = (self.endpoint(), self.peer_endpoint());
         vec![
-            "--name=member".to_owned(),
-            format!("--data-dir={}", self.data.display()),
-            format!("--listen-client-urls=http://{client}"),
-            format!("--advertise-client-urls=http://{client}"),
-            format!("--listen-peer-urls=http://{peer}"),
-            format!("--initial-advertise-peer-urls=http://{peer}"),
-            format!("--initial-cluster=member=http://{peer}"),
+            ("name", "member".to_owned()),
+            ("data-dir", self.data.display().to_string()),
+            ("listen-client-urls", format!("http://{client}")),
+            ("advertise-client-urls", format!("http://{client}")),
+            ("listen-peer-urls", format!("http://{peer}")),
+            ("initial-advertise-peer-urls", format!("http://{peer}")),
+            ("initial-cluster", format!("member=http://{peer}")),
         ]
+    }
+
+    fn hand_over_settings(&self, command: &mut Command) {
+        let settings = self.settings();
+        match self.launch.form {
+            Form::Flags => {
+                command.args(settings.iter().map(|(name, value)| format!("--{name}={value}")));
+            }
+            Form::SingleDashFlags => {
+                command.args(
+                    settings.iter().flat_map(|(name, value)| [format!("-{name}"), value.clone()]),
+                );
+            }
+            Form::Environment => {
+                let variable =
+                    |name: &str| format!("ETCD_{}", name.to_uppercase().replace('-', "_"));
+                command.envs(settings.iter().map(|(name, value)| (variable(name), value)));
+            }
+            Form::ConfigFile => {
+                let lines: Vec<String> =
+                    settings.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+                let path = self.directory.path().join("config.yaml");
+                std::fs::write(&path, lines.concat()).expect("write a file of ours");
+                command.arg(format!("--config-file={}", path.display()));
+            }
+        }
     }
 
     fn log_tail(&self) -> String {
@@ -280,7 +331,7 @@ impl Drop for Server {
 }
 
 /// A directory under cargo's target directory: a real disk, where /tmp may be memory.
-pub fn scratch_directory() -> TempDir {
+pub(crate) fn scratch_directory() -> TempDir {
     tempfile::Builder::new()
         .prefix("urd-test-")
         .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
@@ -308,14 +359,5 @@ fn wait_exit(child: &mut Child, timeout: Duration) -> Option<ExitStatus> {
             return None;
         }
         std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// How a process ended, for messages: an exit code, or the signal that ended it.
-pub fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => format!("{status:?}"),
     }
 }

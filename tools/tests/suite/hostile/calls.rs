@@ -19,7 +19,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// An answer as it came: gRPC's status stands in the trailers, or in the headers when there is nothing else.
 #[derive(Debug)]
-pub struct Reply {
+pub(crate) struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
@@ -27,11 +27,11 @@ pub struct Reply {
 }
 
 impl Reply {
-    pub fn grpc_status(&self) -> Option<&str> {
+    pub(crate) fn grpc_status(&self) -> Option<&str> {
         self.field("grpc-status")
     }
 
-    pub fn grpc_message(&self) -> &str {
+    pub(crate) fn grpc_message(&self) -> &str {
         self.field("grpc-message").unwrap_or_default()
     }
 
@@ -44,7 +44,7 @@ impl Reply {
 }
 
 /// An HTTP/2 connection without any gRPC library on it.
-pub async fn connect(endpoint: &str) -> SendRequest<Bytes> {
+pub(crate) async fn connect(endpoint: &str) -> SendRequest<Bytes> {
     let stream = tokio::net::TcpStream::connect(endpoint).await.expect("connect");
     stream.set_nodelay(true).expect("set TCP_NODELAY");
     // h2 takes hundreds of small answers that lie unread for an attack, unless the window is large.
@@ -56,7 +56,7 @@ pub async fn connect(endpoint: &str) -> SendRequest<Bytes> {
 }
 
 /// A call as gRPC wants it.
-pub fn request(path: &str) -> Request<()> {
+pub(crate) fn request(path: &str) -> Request<()> {
     request_with(path, &[])
 }
 
@@ -74,7 +74,7 @@ fn request_with(path: &str, fields: &[(&str, &str)]) -> Request<()> {
 }
 
 /// Everything the server answers on one stream.
-pub async fn reply(response: ResponseFuture) -> Result<Reply, h2::Error> {
+pub(crate) async fn reply(response: ResponseFuture) -> Result<Reply, h2::Error> {
     let (head, mut stream) = response.await?.into_parts();
     let mut body = Vec::new();
     while let Some(data) = stream.data().await {
@@ -118,7 +118,8 @@ impl Caller {
     async fn assert_usable(&mut self, after: &str) {
         self.server.assert_running(after);
         let reply = self.call(request(RANGE), &get()).await;
-        assert_eq!(reply.grpc_status(), Some("0"), "after {after}: {reply:?}");
+        assert_eq!(reply.grpc_status(), Some(OK), "after {after}: {reply:?}");
+        assert!(!reply.body.is_empty(), "after {after}: an answer without a message: {reply:?}");
     }
 
     async fn refuses(

@@ -6,30 +6,30 @@ use std::time::{Duration, Instant};
 
 use super::CLOSE_MAX;
 
-pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-pub const DATA: u8 = 0;
-pub const HEADERS: u8 = 1;
-pub const PRIORITY: u8 = 2;
-pub const RST_STREAM: u8 = 3;
-pub const SETTINGS: u8 = 4;
-pub const PING: u8 = 6;
-pub const WINDOW_UPDATE: u8 = 8;
-pub const CONTINUATION: u8 = 9;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
 
-pub const END_STREAM: u8 = 1;
-pub const ACK: u8 = 1;
-pub const END_HEADERS: u8 = 4;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const ACK: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 
 /// A frame with a true length.
-pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = frame_head(payload.len() as u32, kind, flags, stream);
     bytes.extend_from_slice(payload);
     bytes
 }
 
 /// The nine bytes before a payload, which may lie about its length.
-pub fn frame_head(length: u32, kind: u8, flags: u8, stream: u32) -> Vec<u8> {
+pub(crate) fn frame_head(length: u32, kind: u8, flags: u8, stream: u32) -> Vec<u8> {
     let [_, a, b, c] = length.to_be_bytes();
     let mut bytes = vec![a, b, c, kind, flags];
     bytes.extend_from_slice(&stream.to_be_bytes());
@@ -37,12 +37,12 @@ pub fn frame_head(length: u32, kind: u8, flags: u8, stream: u32) -> Vec<u8> {
 }
 
 /// One parameter of a SETTINGS frame.
-pub fn setting(id: u16, value: u32) -> Vec<u8> {
+pub(crate) fn setting(id: u16, value: u32) -> Vec<u8> {
     [&id.to_be_bytes()[..], &value.to_be_bytes()[..]].concat()
 }
 
 /// The header block of a gRPC call: literals without indexing, so that it depends on no state.
-pub fn call_headers(path: &str) -> Vec<u8> {
+pub(crate) fn call_headers(path: &str) -> Vec<u8> {
     let mut block = vec![0x83, 0x86]; // :method POST, :scheme http, from the static table
     block.push(0x04); // :path
     string(&mut block, path.as_bytes());
@@ -55,14 +55,14 @@ pub fn call_headers(path: &str) -> Vec<u8> {
 }
 
 /// A literal header field without indexing.
-pub fn header(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(crate) fn header(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     block.push(0x00);
     string(block, name);
     string(block, value);
 }
 
 /// A literal header field that enters the peer's table.
-pub fn header_indexed(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(crate) fn header_indexed(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     block.push(0x40);
     string(block, name);
     string(block, value);
@@ -86,20 +86,20 @@ fn string(block: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// A gRPC message with its five bytes in front.
-pub fn grpc_frame(message: &[u8]) -> Vec<u8> {
+pub(crate) fn grpc_frame(message: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0];
     bytes.extend_from_slice(&(message.len() as u32).to_be_bytes());
     bytes.extend_from_slice(message);
     bytes
 }
 
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
 }
 
 impl Connection {
     /// TCP only.
-    pub fn open(endpoint: &str) -> Connection {
+    pub(crate) fn open(endpoint: &str) -> Connection {
         let stream = TcpStream::connect(endpoint)
             .unwrap_or_else(|error| panic!("connect to {endpoint}: {error}"));
         stream.set_nodelay(true).expect("set TCP_NODELAY");
@@ -108,7 +108,7 @@ impl Connection {
     }
 
     /// TCP, preface and SETTINGS with these parameters.
-    pub fn handshake(endpoint: &str, settings: &[u8]) -> Connection {
+    pub(crate) fn handshake(endpoint: &str, settings: &[u8]) -> Connection {
         let mut connection = Connection::open(endpoint);
         let hello = [PREFACE, &frame(SETTINGS, 0, 0, settings)].concat();
         assert!(connection.send(&hello), "the server closed a new connection");
@@ -116,7 +116,7 @@ impl Connection {
     }
 
     /// False when the other side has closed. A peer that only stops reading fails the test by a timeout.
-    pub fn send(&mut self, bytes: &[u8]) -> bool {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> bool {
         match self.stream.write_all(bytes) {
             Ok(()) => true,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
@@ -127,7 +127,7 @@ impl Connection {
     }
 
     /// As much of `bytes` as the other side takes until it has taken none for `patience`.
-    pub fn send_until_stuck(&mut self, bytes: &[u8], patience: Duration) -> usize {
+    pub(crate) fn send_until_stuck(&mut self, bytes: &[u8], patience: Duration) -> usize {
         self.stream.set_write_timeout(Some(patience)).expect("set a timeout");
         let mut sent = 0;
         while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
@@ -140,13 +140,13 @@ impl Connection {
     }
 
     /// No more from this side.
-    pub fn shut_writing(&mut self) {
+    pub(crate) fn shut_writing(&mut self) {
         // Fails when the other side is gone already.
         self.stream.shutdown(Shutdown::Write).ok();
     }
 
     /// A thread that reads and forgets, so that the server never waits for this client to read.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         let mut stream = self.stream.try_clone().expect("clone a descriptor");
         stream.set_read_timeout(Some(CLOSE_MAX)).expect("set a timeout");
         std::thread::spawn(move || {
@@ -156,14 +156,14 @@ impl Connection {
     }
 
     /// Waits for something to read, and reads it.
-    pub fn read_some(&mut self) {
+    pub(crate) fn read_some(&mut self) {
         self.stream.set_read_timeout(Some(CLOSE_MAX)).expect("set a timeout");
         let read = self.stream.read(&mut [0; 4096]).expect("an answer in time");
         assert!(read > 0, "the server closed the connection");
     }
 
     /// Reads until the other side closes: true if it does in time.
-    pub fn is_closed_in_time(&mut self) -> bool {
+    pub(crate) fn is_closed_in_time(&mut self) -> bool {
         let deadline = Instant::now() + CLOSE_MAX;
         let mut buffer = vec![0; 64 * 1024];
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {

@@ -1,1 +1,7 @@
-//! x
+//! A server's life from outside: how it starts or refuses to, what it says over HTTP, how it stops, a full disk.
+
+mod endpoints;
+mod full_disk;
+mod range_stream;
+mod start;
+mod stop;

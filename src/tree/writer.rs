@@ -64,7 +64,8 @@ impl Tree {
 
     /// Inserts a record, or replaces the one at `key`.
     pub fn insert(&mut self, key: &[u8], value: &[u8], counted: Counted) {
-        let (path, found) = self.writable_path(key);
+        let (mut path, found) = self.locate(key);
+        self.make_writable(&mut path);
         if found {
             self.drop_runs(&path);
         } else {
@@ -84,10 +85,11 @@ impl Tree {
 
     /// Removes the record at `key`; false: there is none.
     pub fn remove(&mut self, key: &[u8]) -> bool {
-        if !self.contains(key) {
+        let (mut path, found) = self.locate(key);
+        if !found {
             return false;
         }
-        let (path, _) = self.writable_path(key);
+        self.make_writable(&mut path);
         self.drop_runs(&path);
         let (leaf, above) = split_last(&path);
         self.pages.node_mut(leaf.page).remove(leaf.index);
@@ -99,12 +101,15 @@ impl Tree {
 
     /// Sets whether the record at `key` counts; false: there is none.
     pub fn set_counted(&mut self, key: &[u8], counted: Counted) -> bool {
-        if !self.contains(key) {
-            return false;
+        let counted = counted == Counted::Yes;
+        let (mut path, found) = self.locate(key);
+        let (leaf, _) = split_last(&path);
+        if !found || self.pages.node(leaf.page).is_counted(leaf.index) == counted {
+            return found;
         }
-        let (path, _) = self.writable_path(key);
+        self.make_writable(&mut path);
         let (leaf, above) = split_last(&path);
-        self.pages.node_mut(leaf.page).set_counted(leaf.index, counted == Counted::Yes);
+        self.pages.node_mut(leaf.page).set_counted(leaf.index, counted);
         self.sum_up(above, leaf.page);
         true
     }
@@ -114,6 +119,7 @@ impl Tree {
         self.published = self.pages.publish(self.root);
         // Only now is the version before without the writer's own snapshot.
         self.pages.reclaim();
+        self.debug_check();
         self.snapshot()
     }
 
@@ -138,30 +144,40 @@ impl Tree {
         }
     }
 
-    fn contains(&self, key: &[u8]) -> bool {
-        let (_, leaf) = descend(self, key, &mut Path::default());
-        record_index(self, leaf, key).1
+    /// In debug builds a small tree is checked in full; a large one would take too long.
+    fn debug_check(&self) {
+        const PAGES_MAX: u64 = 32;
+        if cfg!(debug_assertions)
+            && self.pages.freelist().end().0 <= PAGES_MAX
+            && let Err(damage) = self.check()
+        {
+            panic!("invariant: the tree is sound: {damage}");
+        }
     }
 
-    /// The way to `key`'s place, all of its pages writable, and whether there is a record with this key.
-    fn writable_path(&mut self, key: &[u8]) -> (Path, bool) {
+    /// The way to `key`'s place, and whether there is a record with this key.
+    fn locate(&self, key: &[u8]) -> (Path, bool) {
         let mut path = Path::default();
         let (id, leaf) = descend(self, key, &mut path);
         let (index, found) = record_index(self, leaf, key);
         path.push(id, index);
-        let mut parent = None;
+        (path, found)
+    }
+
+    /// Makes the pages of `path` writable, from the root down: a page that gets a new id is known by it to its parent.
+    fn make_writable(&mut self, path: &mut Path) {
+        let mut parent: Option<Step> = None;
         for step in path.steps_mut() {
             let id = self.pages.writable(step.page);
             if id != step.page {
                 match parent {
                     None => self.root = id,
-                    Some((page, index)) => self.pages.node_mut(page).set_child(index, id),
+                    Some(parent) => self.pages.node_mut(parent.page).set_child(parent.index, id),
                 }
                 step.page = id;
             }
-            parent = Some((id, step.index));
+            parent = Some(*step);
         }
-        (path, found)
     }
 
     /// Drops the runs of the record at the end of `path`, which is about to go.
