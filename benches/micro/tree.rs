@@ -35,7 +35,7 @@ fn insert(keys: Vec<u64>, _: u64) -> u64 {
     hash.finish()
 }
 
-/// A snapshot of records with the keys 0 to one less than a hundredth of the operations.
+/// A snapshot of records with the keys 0 to one less than a tenth of the operations.
 fn filled(operations: u64) -> (Snapshot, u64) {
     let records = (operations / 10).max(RANGE_RECORDS);
     let mut tree = Tree::new();
