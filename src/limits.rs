@@ -24,6 +24,8 @@ pub const BATCH_BYTES: usize = MIB;
 pub const BATCH_REQUESTS_MAX: usize = 4096;
 /// Proposals that wait for their outcome on one shard; the next gets "too many requests", as etcd's gap of 5,000 does.
 pub const PROPOSALS_PER_SHARD_MAX: usize = 65_536;
+/// Bytes of proposals that wait on one shard, whichever connections they came from.
+pub const PROPOSAL_BYTES_PER_SHARD_MAX: usize = 256 * MIB;
 /// Log writes under way at once.
 pub const LOG_WRITES_IN_FLIGHT: usize = 8;
 
@@ -62,6 +64,7 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 /// How long an ordered shutdown waits for requests in flight.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
+const _: () = assert!(REQUEST_BYTES_MAX < PROPOSAL_BYTES_PER_SHARD_MAX);
 const _: () = assert!(BATCH_BYTES_WORTH_A_WRITE <= BATCH_BYTES);
 const _: () = assert!(BATCH_REQUESTS_WORTH_A_WRITE <= BATCH_REQUESTS_MAX);
 const _: () = assert!(WINDOW_BYTES_MAX > REQUEST_BYTES_MAX);

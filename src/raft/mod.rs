@@ -36,4 +36,7 @@ pub mod pending;
 pub mod read_index;
 pub mod window;
 
+#[cfg(test)]
+mod tests;
+
 pub use driver::{Driver, Fatal, Options, Turn, Write};

@@ -5,6 +5,7 @@
 //! its calls are answered before any connection flushes.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -61,8 +62,25 @@ pub struct Shared {
 /// Calls whose requests stand in a batch, in its order. `None`: answered already, because it took too long.
 type Waiters = Vec<Option<Box<dyn Reply>>>;
 
+/// Requests that make one proposal, and who waits for them.
+#[derive(Default)]
+struct Open {
+    batch: BatchBuilder,
+    waiters: Waiters,
+}
+
+impl Open {
+    /// Whether `message` would make it larger than a batch should be. An empty one takes any.
+    fn is_full_for(&self, message: &Bytes) -> bool {
+        !self.batch.is_empty()
+            && (self.batch.byte_len() + message.len() > limits::BATCH_BYTES
+                || self.batch.len() >= limits::BATCH_REQUESTS_MAX)
+    }
+}
+
 struct Sent {
     at: Instant,
+    bytes: usize,
     waiters: Waiters,
 }
 
@@ -71,12 +89,14 @@ pub struct Shard {
     id: usize,
     shared: Arc<Shared>,
     uplink: Uplink,
-    open: RefCell<(BatchBuilder, Waiters)>,
+    /// The last one is open; those before it are full and wait to be handed over.
+    open: RefCell<VecDeque<Open>>,
     open_reads: RefCell<Vec<Read>>,
     sent: RefCell<Slab<Sent>>,
     sent_reads: RefCell<Slab<(Instant, Vec<Read>)>>,
-    /// Calls in `open` and `sent`.
+    /// Calls in `open` and `sent`, and the bytes of their batches.
     waiting: Cell<usize>,
+    waiting_bytes: Cell<usize>,
     /// Something to hand over, or room to do so.
     flush: Signal,
 }
@@ -93,6 +113,7 @@ impl Shard {
             sent: RefCell::default(),
             sent_reads: RefCell::default(),
             waiting: Cell::new(0),
+            waiting_bytes: Cell::new(0),
             flush: Signal::default(),
         })
     }
@@ -136,12 +157,11 @@ impl Shard {
             self.uplink.post(ToLog::Read { shard: self.id, key });
         }
         let mut sent = self.sent.borrow_mut();
-        if sent.len() >= BATCHES_OUT_MAX || self.open.borrow().1.is_empty() {
-            return;
+        while sent.len() < BATCHES_OUT_MAX {
+            let Some(Open { batch, waiters }) = self.open.borrow_mut().pop_front() else { break };
+            let key = sent.insert(Sent { at: Instant::now(), bytes: batch.byte_len(), waiters });
+            self.uplink.post(ToLog::Propose { shard: self.id, key, batch });
         }
-        let (batch, waiters) = self.open.take();
-        let key = sent.insert(Sent { at: Instant::now(), waiters });
-        self.uplink.post(ToLog::Propose { shard: self.id, key, batch });
     }
 
     /// Acts on what the log shard says; connections and draining are the frontend's business.
@@ -173,12 +193,17 @@ impl Shard {
     }
 
     fn settle(&self, key: Key) -> Waiters {
-        let waiters = self.sent.borrow_mut().remove(key).waiters;
+        let Sent { bytes, waiters, .. } = self.sent.borrow_mut().remove(key);
         self.waiting.set(self.waiting.get() - waiters.len());
-        if !self.open.borrow().1.is_empty() {
+        self.waiting_bytes.set(self.waiting_bytes.get() - bytes);
+        if !self.open.borrow().is_empty() {
             self.flush.set();
         }
         waiters
+    }
+
+    fn add_bytes(&self, bytes: usize) {
+        self.waiting_bytes.set(self.waiting_bytes.get() + bytes);
     }
 
     /// Answers calls that have waited for too long. Their requests may still be applied.
@@ -217,13 +242,23 @@ impl Node for Shard {
     }
 
     fn propose(&self, kind: Kind, message: &Bytes, reply: Box<dyn Reply>) {
-        if self.waiting.get() >= limits::PROPOSALS_PER_SHARD_MAX {
+        if self.waiting.get() >= limits::PROPOSALS_PER_SHARD_MAX
+            || self.waiting_bytes.get() >= limits::PROPOSAL_BYTES_PER_SHARD_MAX
+        {
             return reply.fail(Unavailable::TooManyRequests.into());
         }
+        let mut batches = self.open.borrow_mut();
+        if batches.back().is_none_or(|open| open.is_full_for(message)) {
+            batches.push_back(Open::default());
+            // Its own head, so that the sum comes out even when it is settled.
+            self.add_bytes(BatchBuilder::default().byte_len());
+        }
+        let open = batches.back_mut().expect("invariant: one was pushed if there was none");
+        let before = open.batch.byte_len();
+        open.batch.append(kind, message);
+        open.waiters.push(Some(reply));
+        self.add_bytes(open.batch.byte_len() - before);
         self.waiting.set(self.waiting.get() + 1);
-        let mut open = self.open.borrow_mut();
-        open.0.append(kind, message);
-        open.1.push(Some(reply));
         self.flush.set();
     }
 

@@ -1,0 +1,213 @@
+//! The driver on a disk in memory: what is acknowledged, when, and what a restart finds.
+//!
+//! Each promise has its test: 1 (nothing acknowledged before it is durable), 3 (the same log gives the same store), and
+//! that reads wait for their index.
+
+use bytes::Bytes;
+use futures_lite::future::block_on;
+use urd_proto::etcdserverpb::{PutRequest, RangeRequest};
+use urd_wal::Log;
+use urd_wal::disk::memory::{MemoryDisk, Survival};
+
+use super::{Driver, Options, Turn, Write};
+use crate::error::Unavailable;
+use crate::ids::{MemberId, Revision};
+use crate::store::Store;
+use crate::store::command::{BatchBuilder, Command};
+
+const BLOCK: u32 = 4096;
+const SEGMENT_BYTES: u32 = 256 << 10;
+
+type TestDriver = Driver<MemoryDisk, u32, u32>;
+
+fn open(disk: &MemoryDisk, start: u64) -> TestDriver {
+    let options = urd_wal::Options { segment_bytes: SEGMENT_BYTES, salt: start };
+    let (log, recovered) = block_on(Log::open(disk.clone(), options)).unwrap();
+    let member = MemberId(1);
+    let options = Options { member, voters: vec![member], election_ticks: 10, start };
+    let mut driver = Driver::open(&options, log, &recovered, Store::new()).unwrap();
+    driver.campaign_if_alone().unwrap();
+    driver
+}
+
+/// Opens, and turns until the member leads.
+fn leader(disk: &MemoryDisk, start: u64) -> TestDriver {
+    let mut driver = open(disk, start);
+    settle(&mut driver);
+    assert!(driver.leads());
+    driver
+}
+
+fn put(key: u32) -> Bytes {
+    let mut batch = BatchBuilder::default();
+    let key = Bytes::from(format!("key {key:04}"));
+    batch.append_command(&Command::Put(PutRequest {
+        value: key.clone(),
+        key,
+        ..PutRequest::default()
+    }));
+    batch.finish()
+}
+
+/// Turns and does the writes until nothing is left to do. Returns the turns.
+fn settle(driver: &mut TestDriver) -> Vec<Turn<u32, u32>> {
+    let mut turns = Vec::new();
+    while let Some(mut turn) = driver.turn().unwrap() {
+        if let Some(write) = turn.write.take() {
+            complete(driver, write);
+        }
+        turns.push(turn);
+    }
+    turns
+}
+
+fn complete(driver: &mut TestDriver, write: Write) {
+    let messages = driver.written(block_on(write.done).unwrap());
+    assert!(messages.is_empty(), "a group of one has nobody to send to");
+}
+
+fn acknowledged(turns: &[Turn<u32, u32>]) -> Vec<u32> {
+    turns.iter().flat_map(|turn| &turn.outcomes).map(|(proposal, _)| *proposal).collect()
+}
+
+/// How many of the keys from 0 on are there, and that no other is.
+fn keys(driver: &mut TestDriver) -> u32 {
+    let all = RangeRequest {
+        key: Bytes::from_static(b"\0"),
+        range_end: Bytes::from_static(b"\0"),
+        ..RangeRequest::default()
+    };
+    let found = driver.publish().range(&all).unwrap().kvs;
+    for (expected, kv) in found.iter().enumerate() {
+        assert_eq!(kv.key, format!("key {expected:04}"));
+        assert_eq!(kv.value, kv.key);
+        assert_eq!(kv.mod_revision, i64::try_from(expected).unwrap() + 2);
+    }
+    u32::try_from(found.len()).unwrap()
+}
+
+#[test]
+fn nothing_is_acknowledged_before_its_write_is_durable() {
+    let mut driver = leader(&MemoryDisk::new(BLOCK), 1);
+    driver.propose(put(0), 0).unwrap();
+    let turn = driver.turn().unwrap().unwrap();
+    assert!(turn.outcomes.is_empty());
+    let write = turn.write.unwrap();
+    assert!(driver.turn().unwrap().is_none_or(|turn| turn.outcomes.is_empty()));
+    assert_eq!(driver.publish().revision(), Revision(1));
+    complete(&mut driver, write);
+    assert_eq!(acknowledged(&settle(&mut driver)), [0]);
+    assert_eq!(driver.publish().revision(), Revision(2));
+}
+
+#[test]
+fn writes_that_complete_out_of_order_are_acknowledged_in_order() {
+    let mut driver = leader(&MemoryDisk::new(BLOCK), 1);
+    let mut writes = Vec::new();
+    for proposal in 0..3 {
+        driver.propose(put(proposal), proposal).unwrap();
+        while let Some(turn) = driver.turn().unwrap() {
+            assert!(turn.outcomes.is_empty());
+            writes.extend(turn.write);
+        }
+    }
+    assert_eq!(writes.len(), 3, "several writes are under way at once");
+    let mut writes = writes.into_iter();
+    let (first, second, third) =
+        (writes.next().unwrap(), writes.next().unwrap(), writes.next().unwrap());
+    complete(&mut driver, third);
+    assert!(acknowledged(&settle(&mut driver)).is_empty());
+    complete(&mut driver, first);
+    assert_eq!(acknowledged(&settle(&mut driver)), [0]);
+    complete(&mut driver, second);
+    assert_eq!(acknowledged(&settle(&mut driver)), [1, 2]);
+}
+
+#[test]
+fn a_read_waits_for_what_was_acknowledged_before_it() {
+    let mut driver = leader(&MemoryDisk::new(BLOCK), 1);
+    driver.propose(put(0), 0).unwrap();
+    settle(&mut driver);
+    driver.read_index(vec![7, 8]).unwrap();
+    let turns = settle(&mut driver);
+    let readable: Vec<u32> = turns.iter().flat_map(|turn| turn.readable.clone()).collect();
+    assert_eq!(readable, [7, 8]);
+    assert_eq!(driver.publish().revision(), Revision(2));
+}
+
+#[test]
+fn nothing_is_accepted_before_there_is_a_leader() {
+    let mut driver = open(&MemoryDisk::new(BLOCK), 1);
+    let (unavailable, readers) = driver.read_index(vec![7]).unwrap_err();
+    assert_eq!((unavailable, readers), (Unavailable::NoLeader, vec![7]));
+    settle(&mut driver);
+    driver.propose(put(0), 0).unwrap();
+}
+
+#[test]
+fn a_restart_finds_what_was_acknowledged() {
+    let disk = MemoryDisk::new(BLOCK);
+    let mut proposals = 0;
+    for start in 1..6 {
+        let mut driver = leader(&disk, start);
+        assert_eq!(keys(&mut driver), proposals);
+        for proposal in proposals..proposals + 20 {
+            driver.propose(put(proposal), proposal).unwrap();
+            assert_eq!(acknowledged(&settle(&mut driver)), [proposal]);
+        }
+        proposals += 20;
+        block_on(driver.into_log().close()).unwrap();
+    }
+}
+
+/// A power cut after every operation of a run, with any subset of what was not durable yet.
+#[test]
+fn a_power_cut_loses_nothing_acknowledged() {
+    let operations = {
+        let disk = MemoryDisk::new(BLOCK);
+        run_until_crash(&disk);
+        disk.operations()
+    };
+    assert!(operations > 20, "{operations} operations are no test");
+    for crash in 1..=operations {
+        let disk = MemoryDisk::new(BLOCK);
+        disk.crash_at(crash);
+        let acknowledged = run_until_crash(&disk);
+        for survival in Survival::ALL {
+            let survivor = disk.after_crash(survival, crash);
+            let mut driver = leader(&survivor, 2);
+            let found = keys(&mut driver);
+            assert!(
+                found >= acknowledged,
+                "crash at operation {crash}, {survival:?}: {acknowledged} acknowledged, {found} found"
+            );
+        }
+    }
+}
+
+/// Proposes puts until the disk crashes or twenty are acknowledged. Returns how many were.
+fn run_until_crash(disk: &MemoryDisk) -> u32 {
+    let options = urd_wal::Options { segment_bytes: SEGMENT_BYTES, salt: 1 };
+    let Ok((log, recovered)) = block_on(Log::open(disk.clone(), options)) else { return 0 };
+    let member = MemberId(1);
+    let options = Options { member, voters: vec![member], election_ticks: 10, start: 1 };
+    let mut driver = TestDriver::open(&options, log, &recovered, Store::new()).unwrap();
+    driver.campaign_if_alone().unwrap();
+    let mut count = 0;
+    let mut proposed = 0;
+    loop {
+        while let Some(turn) = driver.turn().unwrap() {
+            count += u32::try_from(turn.outcomes.len()).unwrap();
+            let Some(write) = turn.write else { continue };
+            match block_on(write.done) {
+                Ok(completed) => drop(driver.written(completed)),
+                Err(_) => return count,
+            }
+        }
+        if proposed == 20 {
+            return count;
+        }
+        driver.propose(put(proposed), proposed).unwrap();
+        proposed += 1;
+    }
+}
