@@ -16,12 +16,14 @@ pub(crate) const OPENING_BYTES: u32 = 4 << 20;
 pub struct Options {
     /// Size of a segment. Applies to new ones; the old keep theirs.
     pub segment_bytes: u32,
-    /// A number that no client can know, new at each opening. Checksums start from it, so that
-    /// nobody can put bytes into a value that recovery might take for a frame of the log.
+    /// A number that no client can know, drawn from the system's random source at each opening; a
+    /// simulator draws it from its seed. Checksums start from it, so that nobody can put bytes into
+    /// a value that recovery might take for a frame of the log.
     pub salt: u64,
 }
 
 impl Options {
+    /// 64 MiB: at 40 MB/s of log a new segment every second and a half.
     pub const SEGMENT_BYTES_DEFAULT: u32 = 64 << 20;
 
     pub fn new(salt: u64) -> Options {

@@ -97,6 +97,37 @@ fn padding_is_zero_and_not_part_of_the_log() {
     }
 }
 
+#[test]
+fn an_orderly_end_vouches_for_the_last_entry() {
+    let disk = filled(true);
+    let names = segments(&disk);
+    let name = &names[names.len() - 2];
+    let all = writes(&disk, name);
+    let [.., (at, bytes), (_, closing)] = all[..] else {
+        panic!("an entry and the closing write");
+    };
+    assert_eq!(closing, format::frame_bytes(format::WRITE_HEAD_BYTES));
+    disk.corrupt(name, at + bytes - 1, 0x40);
+    assert_eq!(damage(&disk).offset, at as u64);
+}
+
+/// Files of two members, mixed up.
+#[test]
+fn a_segment_of_another_log_is_refused() {
+    let disk = filled(false);
+    let other = MemoryDisk::new(BLOCK);
+    let (mut log, _) = open(&other);
+    for index in 1..40 {
+        append(&mut log, index, index + 1, 1, 700);
+    }
+    for name in &segments(&disk)[..4] {
+        assert_eq!(writes(&disk, name), writes(&other, name));
+        let copy = disk.copy();
+        copy.put(name, other.bytes(name));
+        damage(&copy);
+    }
+}
+
 /// What the format cannot tell from a torn write, and says so: FORMAT.md, "What stays undetected".
 #[test]
 fn a_flipped_bit_in_the_last_write_is_taken_for_a_torn_tail() {
@@ -274,6 +305,24 @@ fn forged(segment: SegmentId, salt: u32) -> Vec<u8> {
         encoder.frame(Kind::Write, 0, [&head.encode(), &[]]);
     }
     value
+}
+
+#[test]
+fn every_segment_of_every_opening_has_a_salt_of_its_own() {
+    let mut salts = Vec::new();
+    for salt in 0..20 {
+        let disk = MemoryDisk::new(BLOCK);
+        let opened = block_on(Log::open(disk.clone(), Options { salt, ..options() }));
+        let (mut log, _) = opened.expect("opens");
+        prepare(&mut log);
+        for name in segments(&disk) {
+            salts.push(SegmentHeader::decode(&disk.bytes(&name)).expect("a header").salt);
+        }
+    }
+    assert_eq!(salts.len(), 40);
+    salts.sort_unstable();
+    salts.dedup();
+    assert_eq!(salts.len(), 40);
 }
 
 /// A client must not be able to keep a member from starting by what it puts into a value. What

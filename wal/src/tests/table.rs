@@ -218,38 +218,43 @@ fn contradictions_are_refused() {
         let scan = block_on(recover::scan(disk)).expect("reads");
         scan.chain.last().expect("a segment").crc()
     };
-    let refused = |frames: Frames, durable: u32, previous: u32, expected: &str| {
-        let (disk, _log) = begun();
-        let segment = SegmentId(1);
-        let length = frames.iter().map(|(_, _, payload)| format::frame_bytes(payload.len()));
-        let head = WriteHead {
-            durable: Position { segment, offset: durable },
-            bytes: length.sum::<usize>() as u32 + 48,
-        };
-        let mut write = vec![0; 1024];
-        let stamp = Stamp { segment, salt: salt(&disk) };
-        let mut encoder = Encoder::new(&mut write, stamp, chain(&disk) ^ previous);
-        encoder.frame(Kind::Write, 5, [&head.encode(), &[]]);
-        for (kind, index, payload) in frames {
-            encoder.frame(kind, index, [&payload, &[]]);
-        }
-        encoder.finish();
-        let mut bytes = disk.bytes(FIRST);
-        bytes[END..END + 1024].copy_from_slice(&write);
-        disk.put(FIRST, bytes);
-        let scan = block_on(recover::scan(&disk)).expect("reads");
-        let (case, _) = recover::case(&scan);
-        assert_eq!(case.row().verdict, Verdict::Contradiction, "{expected}");
-        match block_on(Log::open(disk, options())) {
-            Err(OpenError::Damaged(damage)) => {
-                assert_eq!((damage.file.as_str(), damage.offset), (FIRST, END as u64));
-                assert!(damage.found.contains(expected), "{damage}");
+    let refused_behind =
+        |last: u64, frames: Frames, durable: u32, previous: u32, expected: &str| {
+            let (disk, _log) = begun();
+            let segment = SegmentId(1);
+            let length = frames.iter().map(|(_, _, payload)| format::frame_bytes(payload.len()));
+            let head = WriteHead {
+                durable: Position { segment, offset: durable },
+                bytes: length.sum::<usize>() as u32 + 48,
+            };
+            let mut write = vec![0; 1024];
+            let stamp = Stamp { segment, salt: salt(&disk) };
+            let mut encoder = Encoder::new(&mut write, stamp, chain(&disk) ^ previous);
+            encoder.frame(Kind::Write, last, [&head.encode(), &[]]);
+            for (kind, index, payload) in frames {
+                encoder.frame(kind, index, [&payload, &[]]);
             }
-            Err(error) => panic!("{expected}: {error}"),
-            Ok((_, recovered)) => panic!("{expected}: opened {recovered:?}"),
-        }
-    };
+            encoder.finish();
+            let mut bytes = disk.bytes(FIRST);
+            bytes[END..END + 1024].copy_from_slice(&write);
+            disk.put(FIRST, bytes);
+            let scan = block_on(recover::scan(&disk)).expect("reads");
+            let (case, _) = recover::case(&scan);
+            assert_eq!(case.row().verdict, Verdict::Contradiction, "{expected}");
+            match block_on(Log::open(disk, options())) {
+                Err(OpenError::Damaged(damage)) => {
+                    assert_eq!((damage.file.as_str(), damage.offset), (FIRST, END as u64));
+                    assert!(damage.found.contains(expected), "{damage}");
+                }
+                Err(error) => panic!("{expected}: {error}"),
+                Ok((_, recovered)) => panic!("{expected}: opened {recovered:?}"),
+            }
+        };
     let end = END as u32;
+    refused_behind(4, vec![], end, 0, "index 4 behind index 5");
+    let refused = |frames, durable, previous, expected| {
+        refused_behind(5, frames, durable, previous, expected);
+    };
     let start = Start { after: Position::default() }.encode().to_vec();
     refused(vec![(Kind::Entry, 7, vec![1])], end, 0, "index 7 behind index 5");
     refused(vec![(Kind::Entry, 0, vec![1])], end, 0, "index 0 behind index 5");
