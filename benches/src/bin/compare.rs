@@ -88,8 +88,11 @@ const WORKLOADS: [Workload; 4] = [
     },
 ];
 
-/// What is taken from a trial, under the name it is printed by.
-const METRICS: [(&str, fn(&Trial) -> f64); 7] = [
+/// A metric's name, and how it is read.
+type Metric = (&'static str, fn(&Trial) -> f64);
+
+/// What is taken from a trial, in the order of printing.
+const METRICS: [Metric; 7] = [
     ("requests/s", |trial| trial.requests_per_second),
     ("p50 us", |trial| trial.p50_us),
     ("p99 us", |trial| trial.p99_us),

@@ -91,7 +91,9 @@ const WORKLOADS: [Workload; 4] = [
 ];
 
 /// A metric's name, how it is read, and the growth that is always allowed.
-const METRICS: [(&str, fn(&Trial) -> f64, f64); 4] = [
+type Metric = (&'static str, fn(&Trial) -> f64, f64);
+
+const METRICS: [Metric; 4] = [
     ("p50 us", |trial| trial.p50_us, 0.05),
     ("p99 us", |trial| trial.p99_us, 0.10),
     ("p99.9 us", |trial| trial.p99_9_us, 0.20),
@@ -250,7 +252,7 @@ impl Bench {
 }
 
 fn verdicts(pairs: &Pairs) -> Vec<(&'static str, Verdict)> {
-    let verdict = |(name, metric, floor): (&'static str, fn(&Trial) -> f64, f64)| {
+    let verdict = |(name, metric, floor): Metric| {
         let values = |trials: &[Trial]| trials.iter().map(metric).collect();
         Some((name, judge(values(&pairs.base), values(&pairs.head), floor)?))
     };
