@@ -1,24 +1,27 @@
 //! Did it get worse? The rule of `regress`.
 //!
 //! Rounds come in pairs, base and head right after each other, so that what disturbs the machine
-//! for a while disturbs both. A metric (less is better in all of them) **got worse** when
+//! for a while disturbs both; what is judged is therefore the ratio of head to base **within each
+//! pair**. A metric (less is better in all of them) **got worse** when
 //!
-//! 1. head's median over the rounds exceeds base's by more than the *allowance*, which is the
-//!    larger of the metric's floor (5 % for p50 and CPU, 10 % for p99, 20 % for p99.9: tails are
-//!    made of few requests) and 3 robust standard deviations (1.4826 times the median absolute
-//!    deviation, of whichever side scatters more), and
+//! 1. the median of these ratios exceeds 1 by more than the *allowance*, the larger of the metric's
+//!    floor (5 % for p50 and CPU, 10 % for p99, 20 % for p99.9: tails are made of few requests)
+//!    and 2 standard errors of that median (1.2533 x 1.4826 x the median absolute deviation of the
+//!    ratios / the square root of their number), and
 //! 2. head was worse than base in at least four of five pairs.
 //!
-//! The first alone would be deceived by a few rounds that scatter little by chance, the second
+//! The first alone would be deceived by a few ratios that scatter little by chance, the second
 //! alone would find a difference that does not matter. Who finds anything worse should run as many
 //! rounds again, and judge over all of them; `regress` does.
 
 use crate::statistics::Sample;
 
-/// Robust standard deviations that are allowed.
-const DEVIATIONS: f64 = 3.0;
+/// Standard errors that are allowed.
+const ERRORS: f64 = 2.0;
 /// A median absolute deviation times this estimates the standard deviation of normal noise.
 const DEVIATION_SCALE: f64 = 1.4826;
+/// A median's standard error is this much larger than a mean's.
+const MEDIAN_SCALE: f64 = 1.2533;
 /// The share of pairs in which head must be worse.
 const PAIRS_SHARE: f64 = 0.8;
 
@@ -27,9 +30,9 @@ const PAIRS_SHARE: f64 = 0.8;
 pub struct Verdict {
     pub base: Sample,
     pub head: Sample,
-    /// head's median over base's.
-    pub ratio: f64,
-    /// By how much, as a share of base's median, head may exceed it.
+    /// Of head to base, within pairs.
+    pub ratios: Sample,
+    /// By how much the median ratio may exceed 1.
     pub allowance: f64,
     /// The share of pairs in which head was worse.
     pub pairs_worse: f64,
@@ -38,18 +41,24 @@ pub struct Verdict {
 
 /// Judges rounds that are paired by their places. None if there are none, or base's are nothing.
 pub fn judge(base: Vec<f64>, head: Vec<f64>, floor: f64) -> Option<Verdict> {
-    let pairs = base.len().min(head.len());
-    let pairs_worse = base.iter().zip(&head).filter(|(base, head)| head > base).count();
-    let (base, head) = (Sample::of(base)?, Sample::of(head)?);
-    if pairs == 0 || base.median <= 0.0 {
+    if base.iter().any(|value| *value <= 0.0) {
         return None;
     }
-    let deviation = DEVIATION_SCALE * base.median_deviation.max(head.median_deviation);
-    let allowance = (DEVIATIONS * deviation / base.median).max(floor);
-    let ratio = head.median / base.median;
-    let pairs_worse = pairs_worse as f64 / pairs as f64;
-    let worse = ratio > 1.0 + allowance && pairs_worse >= PAIRS_SHARE;
-    Some(Verdict { base, head, ratio, allowance, pairs_worse, worse })
+    let ratios = base.iter().zip(&head).map(|(base, head)| head / base).collect();
+    let ratios = Sample::of(ratios)?;
+    let pairs = ratios.values.len() as f64;
+    let deviation = DEVIATION_SCALE * ratios.median_deviation;
+    let allowance = (ERRORS * MEDIAN_SCALE * deviation / pairs.sqrt()).max(floor);
+    let pairs_worse = ratios.values.iter().filter(|ratio| **ratio > 1.0).count() as f64 / pairs;
+    let worse = ratios.median > 1.0 + allowance && pairs_worse >= PAIRS_SHARE;
+    Some(Verdict {
+        base: Sample::of(base)?,
+        head: Sample::of(head)?,
+        ratios,
+        allowance,
+        pairs_worse,
+        worse,
+    })
 }
 
 #[cfg(test)]
@@ -80,10 +89,18 @@ mod tests {
 
     #[test]
     fn scatter_is_allowed_for() {
-        let (base, head) = ([100.0, 130.0, 90.0, 120.0, 80.0], [110.0, 140.0, 95.0, 125.0, 90.0]);
-        let verdict = judge(base.to_vec(), head.to_vec(), FLOOR).unwrap();
+        let head = [101.0, 150.0, 103.0, 180.0, 120.0];
+        let verdict = judge(vec![100.0; 5], head.to_vec(), FLOOR).unwrap();
         assert_eq!(verdict.pairs_worse, 1.0);
-        assert!(!verdict.worse && verdict.allowance > 0.5, "{verdict:?}");
+        assert!(!verdict.worse && verdict.allowance > 0.2, "{verdict:?}");
+    }
+
+    #[test]
+    fn drift_of_the_machine_cancels_out() {
+        let base = [100.0, 150.0, 230.0, 340.0, 500.0];
+        let slower = base.map(|value| value * 1.1);
+        assert!(!worse(&base, &base));
+        assert!(worse(&base, &slower));
     }
 
     #[test]

@@ -24,13 +24,14 @@ use urd_benches::table::{Table, figure};
 use urd_benches::trial::{self, Operation, Trial, Workload};
 
 const RULE: &str = "\
-The rule: a metric (p50, p99, p99.9, server CPU per request; less is better) got worse when both
-hold:
-  1. head's median over the rounds exceeds base's by more than the larger of
+The rule: base and head are run in pairs, right after each other, and what is judged is the ratio
+of head to base within each pair. A metric (p50, p99, p99.9, server CPU per request; less is
+better) got worse when both hold:
+  1. the median of the ratios exceeds 1 by more than the larger of
        - its floor: 5 % for p50 and CPU, 10 % for p99, 20 % for p99.9, and
-       - 3 robust standard deviations (1.4826 x the median absolute deviation over the rounds, of
-         whichever side scatters more);
-  2. head was worse than base in at least 4 of 5 pairs of trials run right after each other.
+       - 2 standard errors of that median (1.2533 x 1.4826 x the median absolute deviation of the
+         ratios / the square root of their number);
+  2. head was worse than base in at least 4 of 5 pairs.
 When something got worse, as many rounds are run again and all are judged together.
 
 Exit codes: 0, nothing got worse; 1, something did; 2, it could not be measured.";
@@ -91,7 +92,9 @@ const WORKLOADS: [Workload; 4] = [
 ];
 
 /// A metric's name, how it is read, and the growth that is always allowed.
-const METRICS: [(&str, fn(&Trial) -> f64, f64); 4] = [
+type Metric = (&'static str, fn(&Trial) -> f64, f64);
+
+const METRICS: [Metric; 4] = [
     ("p50 us", |trial| trial.p50_us, 0.05),
     ("p99 us", |trial| trial.p99_us, 0.10),
     ("p99.9 us", |trial| trial.p99_9_us, 0.20),
@@ -250,7 +253,7 @@ impl Bench {
 }
 
 fn verdicts(pairs: &Pairs) -> Vec<(&'static str, Verdict)> {
-    let verdict = |(name, metric, floor): (&'static str, fn(&Trial) -> f64, f64)| {
+    let verdict = |(name, metric, floor): Metric| {
         let values = |trials: &[Trial]| trials.iter().map(metric).collect();
         Some((name, judge(values(&pairs.base), values(&pairs.head), floor)?))
     };
@@ -267,7 +270,7 @@ fn print(workloads: &[Workload], pairs: &[Pairs]) {
                 metric.to_owned(),
                 spread(&verdict.base),
                 spread(&verdict.head),
-                format!("{:.3}", verdict.ratio),
+                format!("{:.3}", verdict.ratios.median),
                 format!("{:.3}", 1.0 + verdict.allowance),
                 format!("{:.0} %", verdict.pairs_worse * 100.0),
                 if verdict.worse { "WORSE".into() } else { "ok".to_owned() },
