@@ -31,6 +31,11 @@ pub const LOG_WRITES_IN_FLIGHT: usize = 8;
 pub const BATCH_REQUESTS_WORTH_A_WRITE: usize = 128;
 /// See [`BATCH_REQUESTS_WORTH_A_WRITE`].
 pub const BATCH_BYTES_WORTH_A_WRITE: usize = 64 * 1024;
+/// A pass that saw requests, but not more than these, serves few clients, and they wait for each answer.
+pub const SPIN_REQUESTS_MAX: usize = 4;
+/// For how long the log shard polls after such a pass instead of sleeping: a write and a client's next request arrive
+/// within it, and waking up would take a good part of the time that either needs.
+pub const SPIN: Duration = Duration::from_micros(250);
 /// Committed data that one turn applies.
 pub const APPLY_BYTES_PER_TURN: usize = 4 * MIB;
 /// Log read at once while it is replayed.

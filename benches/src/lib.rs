@@ -6,12 +6,13 @@
 //! one fresh server; [`statistics`] and [`judge`] make figures and verdicts of many trials;
 //! [`floor`] measures the hardware beneath; [`table`] prints; [`cargo`] builds.
 //!
-//! Not here: micro benches of single modules, which are in `micro/`.
+//! The micro benches in `micro/` measure single modules; [`micro`] runs them.
 
 pub mod cargo;
 pub mod children;
 pub mod floor;
 pub mod judge;
+pub mod micro;
 pub mod process;
 pub mod server;
 pub mod statistics;

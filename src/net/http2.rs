@@ -136,6 +136,8 @@ struct Body {
     target: Target,
     recv: RecvStream,
     assembler: Assembler,
+    /// What it counts in [`Bodies::bytes`].
+    bytes: usize,
     /// The deadline is ours, and ends with the body.
     deadline_is_ours: bool,
 }
@@ -277,23 +279,26 @@ impl<S: Service> Connection<S> {
         };
         match feed(&mut recv, &mut assembler) {
             Fed::Partial => {
-                let mut body = Body { key, target, recv, assembler, deadline_is_ours: false };
-                self.wait_for_body(&mut body);
-                self.bodies.bytes += body.assembler.len();
-                self.bodies.waiting.insert(body.recv.stream_id().as_u32(), body);
+                let stream = recv.stream_id().as_u32();
+                let bytes = assembler.len();
+                let deadline_is_ours = self.limit_body_time(key);
+                let body = Body { key, target, recv, assembler, bytes, deadline_is_ours };
+                self.bodies.bytes += bytes;
+                self.bodies.waiting.insert(stream, body);
                 self.transport.with_guard(|guard| guard.want_touched(true));
             }
             fed => self.end_body(key, target, assembler, fed),
         }
     }
 
-    /// A body that never ends may not be waited for for ever.
-    fn wait_for_body(&self, body: &mut Body) {
-        if !self.calls.has_deadline(body.key) {
-            let timeout = self.connections.options().body_timeout;
-            self.calls.set_deadline(body.key, Some(Instant::now() + timeout));
-            body.deadline_is_ours = true;
+    /// A body that never ends may not be waited for for ever. True when this set a deadline.
+    fn limit_body_time(&self, key: usize) -> bool {
+        if self.calls.has_deadline(key) {
+            return false;
         }
+        let timeout = self.connections.options().body_timeout;
+        self.calls.set_deadline(key, Some(Instant::now() + timeout));
+        true
     }
 
     fn end_body(&mut self, key: usize, target: Target, assembler: Assembler, fed: Fed) {
@@ -373,9 +378,9 @@ impl<S: Service> Connection<S> {
 
     fn feed_body(&mut self, stream: u32) {
         let Some(body) = self.bodies.waiting.get_mut(&stream) else { return };
-        let before = body.assembler.len();
         let mut fed = feed(&mut body.recv, &mut body.assembler);
-        self.bodies.bytes += body.assembler.len() - before;
+        let bytes = body.assembler.len();
+        self.bodies.bytes = self.bodies.bytes - std::mem::replace(&mut body.bytes, bytes) + bytes;
         if matches!(fed, Fed::Partial) {
             if self.bodies.bytes <= BODIES_BYTES_MAX {
                 return;
@@ -394,7 +399,7 @@ impl<S: Service> Connection<S> {
 impl Bodies {
     fn remove(&mut self, stream: u32) -> Option<Body> {
         let body = self.waiting.remove(&stream)?;
-        self.bytes -= body.assembler.len();
+        self.bytes -= body.bytes;
         Some(body)
     }
 }

@@ -156,8 +156,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         if hard_state.commit > log.last_index().max(applied) {
             return Err(gap("the commit index", hard_state.commit));
         }
-        let mut conf_state = ConfState::default();
-        conf_state.voters = options.voters.iter().map(|member| member.0).collect();
+        let voters = options.voters.iter().map(|member| member.0).collect();
+        let conf_state = ConfState { voters, ..ConfState::default() };
         let base = replay(&mut log, &mut store, hard_state.commit)?;
         let window = Window::new(base, hard_state.clone(), conf_state);
         let last = log.last_index();
@@ -229,8 +229,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
 
     /// `RawNode::propose` would copy the data into a `Vec` of its own.
     fn step_proposal(&mut self, batch: Bytes) -> raft::Result<()> {
-        let mut entry = Entry::default();
-        entry.data = batch;
+        let entry = Entry { data: batch, ..Entry::default() };
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.node.raft.id;

@@ -65,13 +65,14 @@ pub fn decode(index: u64, payload: impl Into<Bytes>) -> Result<Entry, MalformedR
         return Err(malformed("shorter than its context"));
     }
     let data = payload.split_off(HEAD_BYTES + context_len);
-    let mut entry = Entry::default();
-    entry.index = index;
-    entry.term = u64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]);
-    entry.entry_type = entry_type;
-    entry.context = payload.split_off(HEAD_BYTES);
-    entry.data = data;
-    Ok(entry)
+    Ok(Entry {
+        index,
+        term: u64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]),
+        entry_type,
+        context: payload.split_off(HEAD_BYTES),
+        data,
+        ..Entry::default()
+    })
 }
 
 /// The hard state as the log keeps it.
@@ -91,11 +92,7 @@ pub fn decode_hard_state(bytes: &[u8]) -> Result<HardState, MalformedRecord> {
     else {
         return Err(MalformedRecord { index: 0, what: "hard state of a wrong length" });
     };
-    let mut state = HardState::default();
-    state.term = term;
-    state.vote = vote;
-    state.commit = commit;
-    Ok(state)
+    Ok(HardState { term, vote, commit, ..HardState::default() })
 }
 
 #[cfg(test)]
@@ -104,12 +101,14 @@ mod tests {
 
     #[test]
     fn an_entry_survives_the_log() {
-        let mut entry = Entry::default();
-        entry.index = 7;
-        entry.term = 3;
-        entry.entry_type = EntryType::EntryConfChangeV2;
-        entry.context = Bytes::from_static(b"ctx");
-        entry.data = Bytes::from_static(b"some data");
+        let entry = Entry {
+            index: 7,
+            term: 3,
+            entry_type: EntryType::EntryConfChangeV2,
+            context: Bytes::from_static(b"ctx"),
+            data: Bytes::from_static(b"some data"),
+            ..Entry::default()
+        };
         let mut payload = encode_head(&entry);
         payload.extend_from_slice(&entry.data);
         assert_eq!(decode(7, payload).unwrap(), entry);
@@ -130,10 +129,7 @@ mod tests {
 
     #[test]
     fn a_hard_state_survives_the_log() {
-        let mut state = HardState::default();
-        state.term = 1;
-        state.vote = u64::MAX;
-        state.commit = 1 << 40;
+        let state = HardState { term: 1, vote: u64::MAX, commit: 1 << 40, ..HardState::default() };
         assert_eq!(decode_hard_state(&encode_hard_state(&state)).unwrap(), state);
     }
 }

@@ -12,7 +12,7 @@
 //!
 //! The pass is a plain function; only [`run`] waits.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -106,6 +106,8 @@ pub struct LogShard<D: Disk> {
     queued_requests: usize,
     queued_bytes: usize,
     reads: Vec<Reader>,
+    /// Requests and reads that came in since the last pass.
+    arrived: usize,
     preparing: bool,
     /// When to try again to prepare a segment, after a failure.
     prepare_from: Option<Instant>,
@@ -144,6 +146,7 @@ impl<D: Disk + 'static> LogShard<D> {
             queued_requests: 0,
             queued_bytes: 0,
             reads: Vec::new(),
+            arrived: 0,
             preparing: false,
             prepare_from: None,
             drained: 0,
@@ -202,12 +205,16 @@ impl<D: Disk + 'static> LogShard<D> {
         for message in self.inbox.messages.take() {
             match message {
                 ToLog::Propose { shard, key, batch } => {
+                    self.arrived += batch.len();
                     self.queued_requests += batch.len();
                     self.queued_bytes += batch.byte_len();
                     let part = Part { shard, key, requests: batch.len() };
                     self.queue.push_back(Queued { part, batch });
                 }
-                ToLog::Read { shard, key } => self.reads.push(Reader { shard, key }),
+                ToLog::Read { shard, key } => {
+                    self.arrived += 1;
+                    self.reads.push(Reader { shard, key });
+                }
                 ToLog::Drained => self.drained += 1,
             }
         }
@@ -347,6 +354,35 @@ impl<D: Disk + 'static> LogShard<D> {
 /// How long to wait before another try to make a segment, after a full disk refused one.
 const PREPARE_RETRY: Duration = Duration::from_secs(1);
 
+/// Keeps the executor from sleeping for a while, so that what comes next is seen at once.
+struct Spinner {
+    until: Cell<Instant>,
+    wake: Signal,
+}
+
+impl Spinner {
+    fn start() -> Rc<Self> {
+        let spinner = Rc::new(Self { until: Cell::new(Instant::now()), wake: Signal::default() });
+        let spinning = Rc::clone(&spinner);
+        glommio::spawn_local(async move {
+            loop {
+                spinning.wake.wait().await;
+                while Instant::now() < spinning.until.get() {
+                    // To the reactor and back: completions are looked for in between.
+                    glommio::executor().yield_task_queue_now().await;
+                }
+            }
+        })
+        .detach();
+        spinner
+    }
+
+    fn spin(&self) {
+        self.until.set(Instant::now() + limits::SPIN);
+        self.wake.set();
+    }
+}
+
 /// What the turns of one pass left to answer.
 #[derive(Default)]
 struct Applied {
@@ -367,7 +403,7 @@ pub async fn run<D: Disk + 'static>(
     on_stop: impl FnOnce(),
 ) -> Result<(), Failure> {
     let inbox = Rc::clone(&log_shard.inbox);
-    let ticks = Rc::new(std::cell::Cell::new(0_u32));
+    let ticks = Rc::new(Cell::new(0_u32));
     {
         let (inbox, ticks) = (Rc::clone(&inbox), Rc::clone(&ticks));
         glommio::spawn_local(async move {
@@ -379,6 +415,7 @@ pub async fn run<D: Disk + 'static>(
         })
         .detach();
     }
+    let spinner = Spinner::start();
     log_shard.driver.campaign_if_alone()?;
     let mut on_ready = Some(on_ready);
     let mut on_stop = Some(on_stop);
@@ -392,6 +429,9 @@ pub async fn run<D: Disk + 'static>(
         }
         if log_shard.pass()? {
             inbox.signal.set();
+        }
+        if (1..=limits::SPIN_REQUESTS_MAX).contains(&std::mem::take(&mut log_shard.arrived)) {
+            spinner.spin();
         }
         if log_shard.driver.leads()
             && let Some(on_ready) = on_ready.take()

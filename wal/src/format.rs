@@ -95,8 +95,8 @@ const _: () = {
 
 /// Names a segment. Grows with every segment made and is never given out again while a file that
 /// carried it, under whatever name, still exists: this is what tells a segment's frames from the
-/// leftovers of the file's earlier life. Since every opening begins a segment of its own, it is also
-/// what tells the writes of this opening from those of an earlier one.
+/// leftovers of the file's earlier life. Since every opening begins a segment of its own, it is
+/// also what tells the writes of this opening from those of an earlier one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentId(pub u64);
 

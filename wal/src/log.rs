@@ -320,10 +320,11 @@ impl<D: Disk> Log<D> {
     pub fn completed(&mut self, completed: Completed) -> WriteNumber {
         let durable = self.window.complete(completed.number);
         let segment = self.window.durable_segment();
-        // No write to a segment before the one the durable part ends in can be in flight.
-        for older in self.segments.iter_mut().take_while(|older| older.header.id < segment) {
-            self.close.extend(older.file.take());
-        }
+        // No write to a segment before the one the durable part ends in can be in flight. Those
+        // before the first without a file have none either.
+        let in_use = |older: &&mut Segment<D::File>| older.header.id >= segment;
+        let older = self.segments.iter_mut().rev().skip_while(in_use);
+        self.close.extend(older.map_while(|older| older.file.take()));
         durable
     }
 

@@ -32,7 +32,8 @@ use crate::segment::{self, Keep, Name};
 pub(crate) struct Scan {
     /// The segments that follow each other, oldest first.
     pub(crate) chain: Vec<SegmentScan>,
-    /// The segments behind the end of the chain, by id, and how the first relates to it.
+    /// The segments behind the end of the chain that hold writes, by id, and how the first of them
+    /// relates to it.
     pub(crate) behind: Vec<SegmentScan>,
     pub(crate) next: Next,
     /// What the chain contains.
@@ -61,7 +62,9 @@ impl Scan {
     fn add(&mut self, mut segment: SegmentScan) {
         let next = self.next(&segment);
         let case = Case { place: self.place(), next, behind: Behind::Nothing };
-        if self.behind.is_empty() && case.row().verdict == Verdict::Continue {
+        if next == Next::Absent {
+            self.unused.push(segment::segment_name(segment.id()));
+        } else if self.behind.is_empty() && case.row().verdict == Verdict::Continue {
             self.apply();
             self.chain.push(segment);
         } else {
@@ -74,10 +77,11 @@ impl Scan {
     }
 
     /// How a segment relates to the end of the chain. The first may follow anything: what was
-    /// before it was trimmed.
+    /// before it was trimmed. One without a single write is as good as not there: it was prepared
+    /// and never used, and ids need not be consecutive.
     fn next(&mut self, segment: &SegmentScan) -> Next {
         let Some(link) = segment.link else {
-            return Next::Unused;
+            return if segment.claim_behind.is_some() { Next::Headless } else { Next::Absent };
         };
         match self.chain.last_mut() {
             None => Next::Follows,
@@ -91,7 +95,8 @@ impl Scan {
         }
     }
 
-    /// Applies what the last segment of the chain says happened, now that it is known where it ends.
+    /// Applies what the last segment of the chain says happened, now that it is known where it
+    /// ends.
     fn apply(&mut self) {
         let first = self.chain.len() == 1;
         let Some(segment) = self.chain.last_mut() else {
@@ -119,8 +124,8 @@ impl Scan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     Absent,
-    /// A segment without a sound first write: prepared and never used, or its first write was torn.
-    Unused,
+    /// A segment that holds writes, but not its first.
+    Headless,
     /// A segment that continues exactly here.
     Follows,
     /// A segment with writes that continue something else.
@@ -169,13 +174,11 @@ pub(crate) struct Row {
 
 /// What a crash can leave where the next write would stand.
 const EXPLICABLE: Set<Place> = &[Place::Blank, Place::Leftover, Place::Torn];
-const NOT_FOLLOWED: Set<Next> = &[Next::Absent, Next::Unused, Next::Astray];
-
 /// The decision table. Every case is covered by exactly one row, which a test checks.
 pub(crate) const TABLE: &[Row] = &[
     Row {
         place: &[Place::Contradiction],
-        next: &[Next::Absent, Next::Unused, Next::Astray, Next::Follows],
+        next: &[Next::Absent, Next::Headless, Next::Follows, Next::Astray],
         behind: &[Behind::Nothing, Behind::Within, Behind::Beyond],
         verdict: Verdict::Contradiction,
         why: "no crash leaves a sound write in the wrong place, or one that says what cannot be",
@@ -189,45 +192,45 @@ pub(crate) const TABLE: &[Row] = &[
     },
     Row {
         place: EXPLICABLE,
-        next: NOT_FOLLOWED,
+        next: &[Next::Absent, Next::Headless, Next::Astray],
         behind: &[Behind::Beyond],
         verdict: Verdict::Damaged,
         why: "a later write knew this place to be durable",
     },
     Row {
         place: &[Place::Blank, Place::Leftover],
-        next: &[Next::Absent, Next::Unused],
+        next: &[Next::Absent],
         behind: &[Behind::Nothing],
         verdict: Verdict::End,
-        why: "nothing of this time stands here or behind",
+        why: "nothing of this segment stands here, and nothing of the log behind",
     },
     Row {
         place: &[Place::Blank, Place::Leftover],
-        next: &[Next::Absent, Next::Unused],
+        next: &[Next::Absent],
         behind: &[Behind::Within],
         verdict: Verdict::Cut,
         why: "a write in flight was lost, one behind it was not; neither was acknowledged",
     },
     Row {
         place: &[Place::Torn],
-        next: &[Next::Absent, Next::Unused],
+        next: &[Next::Absent],
         behind: &[Behind::Nothing, Behind::Within],
         verdict: Verdict::Cut,
         why: "a write in flight was torn; it was not acknowledged, nor anything behind it",
     },
     Row {
         place: EXPLICABLE,
-        next: &[Next::Astray],
+        next: &[Next::Headless, Next::Astray],
         behind: &[Behind::Within],
         verdict: Verdict::Cut,
-        why: "the next segment was begun while the end of this one was still in flight",
+        why: "the next segment was begun while a write before it was in flight, which was lost",
     },
     Row {
         place: EXPLICABLE,
-        next: &[Next::Astray],
+        next: &[Next::Headless, Next::Astray],
         behind: &[Behind::Nothing],
         verdict: Verdict::Impossible,
-        why: "the writes of the astray segment stand behind the end of the chain",
+        why: "the next segment's own writes stand behind the end of the chain",
     },
 ];
 
@@ -418,7 +421,7 @@ pub(crate) fn report<D: Disk>(
 /// the flaw is there.
 fn place_of(scan: &Scan) -> Option<&SegmentScan> {
     let next = scan.behind.first();
-    let headless = next.filter(|next| next.link.is_none() && next.claim_behind.is_some());
+    let headless = next.filter(|_| scan.next == Next::Headless);
     headless.or(scan.chain.last()).or(next)
 }
 

@@ -193,16 +193,22 @@ async fn write_all<D: Disk>(
 }
 
 /// Takes a segment out of the log: keeps it as a spare where `keep` says so, else removes it.
-/// Durable on return.
-pub(crate) async fn retire<D: Disk>(disk: &D, id: SegmentId, keep: Keep) -> Step<()> {
+/// Durable on return. Tells whether there is a spare now: where an attempt failed half-way, the
+/// next one finds no file, and is content with that.
+pub(crate) async fn retire<D: Disk>(disk: &D, id: SegmentId, keep: Keep) -> Step<Keep> {
     let name = segment_name(id);
-    match keep {
-        Keep::AsSpare => {
-            disk.rename(&name, &spare_name(id)).await.map_err(failed(disk, "rename", &name))?;
-        }
-        Keep::No => disk.remove(&name).await.map_err(failed(disk, "remove", &name))?,
-    }
-    disk.sync_directory().await.map_err(failed(disk, "sync the directory of", &name))
+    let retired = match keep {
+        Keep::AsSpare => disk.rename(&name, &spare_name(id)).await,
+        Keep::No => disk.remove(&name).await,
+    };
+    let kept = match retired {
+        Ok(()) => keep,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Keep::No,
+        Err(error) => return Err(failed(disk, "retire", &name)(error)),
+    };
+    let synced = disk.sync_directory().await;
+    synced.map_err(failed(disk, "sync the directory of", &name))?;
+    Ok(kept)
 }
 
 /// Whether a retired segment is worth keeping.
@@ -238,7 +244,8 @@ pub struct Prepare<D: Disk> {
     pub(crate) close: Vec<Rc<D::File>>,
     /// Oldest first.
     pub(crate) retire: Vec<Retired>,
-    /// Complete files that are no part of the log, all of `segment_bytes`, all written by this process.
+    /// Complete files that are no part of the log, all of `segment_bytes`, all written by this
+    /// process.
     pub(crate) spares: Vec<SegmentId>,
     /// The segment to make, if one is wanted.
     pub(crate) make: Option<SegmentHeader>,
@@ -269,10 +276,9 @@ impl<D: Disk> Prepare<D> {
             close(&self.disk, file).await?;
         }
         while let Some(retired) = self.retire.first().copied() {
-            let keep = self.keep(retired);
-            retire(&self.disk, retired.id, keep).await?;
+            let kept = retire(&self.disk, retired.id, self.keep(retired)).await?;
             self.retire.remove(0);
-            if keep == Keep::AsSpare {
+            if kept == Keep::AsSpare {
                 self.spares.push(retired.id);
             }
         }

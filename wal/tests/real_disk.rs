@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use glommio::{LocalExecutor, executor, spawn_local};
+use rustix::fs::OFlags;
 use urd_wal::disk::uring::UringDisk;
 use urd_wal::{AppendError, Checked, Entry, Log, Options, Recovered, check};
 
@@ -129,6 +130,43 @@ fn tmpfs_works_and_is_warned_of() {
     });
 }
 
+/// The flags of the open files whose names end like this one, as the kernel keeps them.
+fn flags_of(suffix: &str) -> Vec<i32> {
+    let mut flags = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd").expect("lists") {
+        let fd = entry.expect("an entry").path();
+        let Ok(path) = std::fs::read_link(&fd) else {
+            continue;
+        };
+        if path.to_string_lossy().ends_with(suffix) {
+            let info = fd.to_string_lossy().replace("/fd/", "/fdinfo/");
+            let info = std::fs::read_to_string(info).expect("reads");
+            let line = info.lines().find_map(|line| line.strip_prefix("flags:"));
+            flags.push(i32::from_str_radix(line.expect("flags").trim(), 8).expect("octal"));
+        }
+    }
+    flags
+}
+
+/// What makes a write durable is a flag of the file: whoever loses it on the way, loses everything.
+#[test]
+fn segments_are_open_for_direct_and_durable_writes() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let path = directory.path().to_owned();
+    let name = directory.path().join("0000000000000001.segment");
+    LocalExecutor::default().run(async move {
+        let (log, recovered) = open(&path).await;
+        let flags = flags_of(&name.to_string_lossy());
+        let wanted = match recovered.warnings.is_empty() {
+            true => OFlags::DSYNC | OFlags::DIRECT,
+            false => OFlags::DSYNC,
+        };
+        let has_all = |flags: &i32| OFlags::from_bits_retain(*flags as u32).contains(wanted);
+        assert!(!flags.is_empty() && flags.iter().all(has_all), "{flags:?}");
+        log.close().await.expect("closes");
+    });
+}
+
 /// A small file system of its own, mounted for as long as this lives.
 struct Mount {
     _image: tempfile::TempDir,
@@ -203,10 +241,10 @@ fn a_disk_that_runs_full() {
         let payload = payload(0, 9000);
         let mut index = 0;
         let refused = loop {
-            if let Some(work) = log.prepare() {
-                if let Err(error) = log.prepared(work.run().await) {
-                    assert!(error.is_full(), "{error}");
-                }
+            if let Some(work) = log.prepare()
+                && let Err(error) = log.prepared(work.run().await)
+            {
+                assert!(error.is_full(), "{error}");
             }
             assert!(index < 10_000, "the disk never runs full");
             match log.append(None, &[Entry { index: index + 1, payload: [&payload, &[]] }]) {

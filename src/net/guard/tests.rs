@@ -100,10 +100,10 @@ fn streams_are_touched_when_their_frame_is_whole() {
         touched
     };
     guard.observe(&data, MOMENT);
-    assert_eq!(touched(&mut guard), []);
+    assert_eq!(touched(&mut guard), [0_u32; 0]);
     guard.want_touched(true);
     guard.observe(&data[..28], MOMENT);
-    assert_eq!(touched(&mut guard), []);
+    assert_eq!(touched(&mut guard), [0_u32; 0]);
     guard.observe(&data[28..], MOMENT);
     guard.observe(&frame(TYPE_RESET, 0, 9, 4), MOMENT);
     guard.observe(&frame(TYPE_DATA, FLAG_END_STREAM, 11, 0), MOMENT);
@@ -152,9 +152,9 @@ fn random_bytes_never_panic() {
         let mut guard = Guard::new(LIMITS);
         guard.want_touched(true);
         for _ in 0..20 {
-            let bytes: Vec<u8> =
-                std::iter::repeat_with(|| random.u8(..)).take(random.clone().usize(..50)).collect();
-            guard.observe(&bytes, MOMENT);
+            let bytes: [u8; 50] = std::array::from_fn(|_| random.u8(..));
+            let bytes = &bytes[..random.usize(..50)];
+            guard.observe(bytes, MOMENT);
         }
     }
 }

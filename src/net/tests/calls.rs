@@ -43,7 +43,10 @@ fn a_request_in_pieces_is_assembled() {
 #[test]
 fn answers_that_come_later_and_out_of_order_reach_their_streams() {
     with_server(Options::default(), async |server| {
-        let client = server.client().await;
+        // Two hundred small answers in one piece are a flood to `h2`'s client by default.
+        let mut builder = h2::client::Builder::new();
+        builder.data_frame_budget(1 << 20);
+        let client = server.client_with(&builder).await;
         let tasks: Vec<_> = (0..200)
             .map(|_| {
                 let client = client.clone();
@@ -257,7 +260,10 @@ fn a_closed_connection_cancels_its_calls() {
 #[test]
 fn a_stream_is_answered_as_the_caller_takes_it() {
     with_server(Options::default(), async |server| {
-        let client = server.client().await;
+        // So that one stream's window does not exhaust the connection's.
+        let mut builder = h2::client::Builder::new();
+        builder.initial_connection_window_size(1 << 20);
+        let client = server.client_with(&builder).await;
         let answer = client.call(RANGE_STREAM, b"300").await;
         assert_eq!(answer.messages().len(), 300);
         assert_eq!(answer.status().0, 0);
@@ -273,7 +279,7 @@ fn a_stream_is_answered_as_the_caller_takes_it() {
         // Another call goes through meanwhile.
         assert_eq!(client.call(PUT, b"hello").await.messages(), [b"hello"]);
         assert!(server.toy.streamed.get() * 10_000 <= STREAM_QUEUED_BYTES_MAX + 65_535 + 20_000);
-        drop(response);
+        drop((response, body));
         until(|| server.toy.stream_cancelled.get() == 1).await;
         assert_eq!(server.connections.statistics().calls_open.get(), 0);
     });
@@ -289,7 +295,7 @@ fn a_stream_with_nothing_to_send_learns_that_its_caller_went() {
         body.send_data(frame(b""), true).unwrap();
         let response = response.await.unwrap();
         let mut stream = server.toy.watches.borrow_mut().pop().unwrap();
-        let cancelled = std::future::poll_fn(|context| stream.poll_cancelled(context));
+        let cancelled = std::future::poll_fn(move |context| stream.poll_cancelled(context));
         let cancelled = glommio::spawn_local(async move { drop((cancelled.await, response)) });
         body.send_reset(h2::Reason::CANCEL);
         cancelled.await;
@@ -323,8 +329,10 @@ fn large_answers_wait_in_bounded_memory_for_a_slow_reader() {
         let taken = server.toy.taken.get() - 1;
         assert!(taken <= QUEUED_BYTES_MAX / 1_048_576 + 1, "{taken} answers of 1 MiB are queued");
 
-        for response in responses {
-            let answer = collect(response).await.unwrap();
+        // All at once: they share the connection's window.
+        let tasks: Vec<_> = responses.into_iter().map(collect).map(glommio::spawn_local).collect();
+        for task in tasks {
+            let answer = task.await.unwrap();
             assert_eq!((answer.status().0, answer.body.len()), (0, 1_048_576 + 5));
         }
         assert_eq!(server.toy.taken.get(), 21);

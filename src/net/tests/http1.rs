@@ -42,7 +42,7 @@ fn a_request_may_come_byte_by_byte() {
 #[test]
 fn what_is_no_http_is_a_bad_request() {
     with_server(Options::default(), async |server| {
-        for garbage in ["\u{16}\u{3}\u{1}\0\u{5}", "PRI * HTTP/1.0\r\n\r\n", "hello\r\n\r\n"] {
+        for garbage in ["\u{16}\u{3}\u{1}\0\u{5}", "PRI * HTTP/2.0\r\n\r\nSM?", "hello\r\n\r\n"] {
             let mut raw = server.raw().await;
             write(&mut raw, garbage.as_bytes()).await;
             raw.shutdown(std::net::Shutdown::Write).await.unwrap();

@@ -76,8 +76,10 @@ impl UringDisk {
     async fn open_file(&self, name: &str, options: &OpenOptions) -> io::Result<UringFile> {
         let path = self.join(name);
         match self.shared.mode {
-            Mode::Direct => Ok(UringFile::Direct(options.dma_open(&path).await?)),
-            Mode::Buffered => Ok(UringFile::Buffered(options.buffered_open(&path).await?)),
+            Mode::Direct => options.dma_open(&path).await.map(UringFile::Direct).map_err(with_code),
+            Mode::Buffered => {
+                options.buffered_open(&path).await.map(UringFile::Buffered).map_err(with_code)
+            }
         }
     }
 }

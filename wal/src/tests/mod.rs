@@ -1,8 +1,12 @@
-//! Tests of the log as a whole, on the disk in memory unless they say otherwise. Each ends with the full check.
+//! Tests of the log as a whole, on the disk in memory unless they say otherwise. Each ends with the
+//! full check.
 
 mod append;
 mod crash;
 mod damage;
+mod faults;
+mod layout;
+mod table;
 
 use std::future::Future;
 
@@ -74,4 +78,10 @@ pub(crate) fn read_all<D: Disk>(log: &Log<D>) -> Vec<(u64, Vec<u8>)> {
 
 pub(crate) fn check<D: Disk>(log: &Log<D>) {
     block_on(log.check()).expect("sound");
+}
+
+/// Whether FORMAT.md says so, word for word.
+pub(crate) fn documented(text: &str) {
+    let document = include_str!("../../FORMAT.md");
+    assert!(document.contains(text), "FORMAT.md does not contain:\n{text}");
 }
