@@ -91,6 +91,7 @@ const GLOMMIO_FILES: &[&str] = &[
     "src/net/",
     "src/raft/transport.rs",
     "wal/src/disk/uring.rs",
+    "wal/tests/",
     "tools/",
     "benches/",
 ];
