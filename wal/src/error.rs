@@ -24,16 +24,12 @@ pub enum OpenError {
     #[error("{0}")]
     Unusable(String),
     /// A segment written by a later version of this code.
-    #[error(
-        "{file}: log format version {found}; this build reads version {supported}: use a newer build"
-    )]
+    #[error("{file}: log format version {found}, this build reads {supported}: use a newer build")]
     Version { file: String, found: u32, supported: u32 },
     #[error(transparent)]
     Damaged(#[from] Damage),
     /// The disk has no room for the first segment.
-    #[error(
-        "{file}: no room for a log segment of {bytes} bytes: free some space, or choose smaller segments"
-    )]
+    #[error("{file}: no room for a log segment of {bytes} bytes: free some space")]
     Full { file: String, bytes: u32, source: io::Error },
     #[error("{file}: {action}: {source}")]
     Io { action: &'static str, file: String, source: io::Error },

@@ -38,8 +38,8 @@ impl Options {
             return Ok(());
         }
         Err(OpenError::Unusable(format!(
-            "segments of {} bytes: must be a multiple of {block}, from {least} to {SEGMENT_BYTES_MAX}",
-            self.segment_bytes
+            "segments of {} bytes: must be a multiple of {block}, from {least} to {}",
+            self.segment_bytes, SEGMENT_BYTES_MAX
         )))
     }
 

@@ -7,16 +7,16 @@
 //!
 //! Which faults it can do, and what a log must do about each:
 //!
-//! | fault | how | expected |
+//! | fault | how | what a log must do |
 //! |---|---|---|
-//! | power cut at any operation | [`MemoryDisk::crash_at`] | nothing acknowledged lost |
-//! | a killed process, whose writes arrive later | [`MemoryDisk::after_kill`] | nothing acknowledged lost |
-//! | torn, lost and reordered writes | [`MemoryDisk::after_crash`] | nothing acknowledged lost |
-//! | a write that fails, or is short | [`MemoryDisk::fail_at`] | the log refuses everything after it |
-//! | a write reported durable and dropped, or put elsewhere | [`MemoryDisk::fail_at`] | refused at the next opening |
-//! | a full disk | [`MemoryDisk::set_capacity`] | no append accepted that would find no room |
-//! | flipped bits | [`MemoryDisk::corrupt`] | refused at the next opening |
-//! | slow and reordered completions | [`MemoryDisk::set_latency`] | acknowledged in order |
+//! | power cut at any operation | [`MemoryDisk::crash_at`] | keep all acknowledged |
+//! | torn, lost, reordered writes | [`MemoryDisk::after_crash`] | keep all acknowledged |
+//! | a killed process, late writes | [`MemoryDisk::after_kill`] | keep all acknowledged |
+//! | a failed or short write | [`Fault::Fail`], [`Fault::Short`] | refuse everything after it |
+//! | a write lost or misplaced | [`Fault::Drop`], [`Fault::Misdirect`] | refuse to open |
+//! | flipped bits | [`MemoryDisk::corrupt`] | refuse to open |
+//! | a full disk | [`MemoryDisk::set_capacity`] | refuse before it accepts |
+//! | slow, reordered completions | [`MemoryDisk::set_latency`] | acknowledge in order |
 //!
 //! Every choice is drawn from a seed, so a run can be repeated. Works in any executor and needs no
 //! clock. Does not model: a sector that changes after it became durable without being written,

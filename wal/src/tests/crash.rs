@@ -63,7 +63,7 @@ impl Model {
         let state = self.states[self.acknowledged..].iter().find(same);
         let state = state.unwrap_or_else(|| {
             panic!(
-                "recovered {}..={} with hard state {:?}, which is none of the states after write {}: {:?}",
+                "recovered {}..={}, hard state {:?}, which is no state after write {}: {:?}",
                 recovered.first,
                 recovered.last,
                 recovered.hard_state,
