@@ -155,10 +155,12 @@ fn load(benchmark: &Path, workload: &Workload, server: &Server, total: u64) -> i
     match child.wait(LOAD_TIMEOUT)? {
         Some(status) if status.success() => {}
         Some(status) => {
-            let errors = fs::read_to_string(&errors)?;
-            return Err(io::Error::other(format!(
-                "the load generator failed ({status}): {errors}"
-            )));
+            let mut what = fs::read_to_string(&errors)?;
+            // What failed stands in the report, if it came to one.
+            if let Ok(report) = serde_json::from_slice::<Report>(&fs::read(&output)?) {
+                what = format!("{what}{:?}", report.error_counts);
+            }
+            return Err(io::Error::other(format!("the load generator failed ({status}): {what}")));
         }
         None => {
             let late = format!("the load is not done after {LOAD_TIMEOUT:?}");
