@@ -95,7 +95,7 @@ else
     step build cargo build --workspace --bins --tests --locked
     step test cargo test --workspace --locked --no-fail-fast
     # Private items too: the modules explain themselves to whoever works on them.
-    step document env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
+    step document env RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --document-private-items --locked
     step dependencies check_dependencies
 fi
 
