@@ -94,7 +94,8 @@ else
     # Programs and tests in one build: apart, cargo would build the dependencies twice, with two sets of features.
     step build cargo build --workspace --bins --tests --locked
     step test cargo test --workspace --locked --no-fail-fast
-    step document env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+    # Private items too: the modules explain themselves to whoever works on them.
+    step document env RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --document-private-items --locked
     step dependencies check_dependencies
 fi
 
