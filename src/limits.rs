@@ -61,6 +61,8 @@ pub const SEGMENT_BYTES: u32 = 64 << 20;
 
 /// How long a request may wait for its outcome when the client set no deadline: etcd's 5 s and two elections.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
+/// How long a start waits for an address that is in use.
+pub const BIND_PATIENCE: Duration = Duration::from_secs(3);
 /// How long an ordered shutdown waits for requests in flight.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -209,13 +209,15 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         self.node.tick();
     }
 
-    /// Proposes one batch as one entry. `proposal` comes back with its outcome, or as lost.
+    /// Whether the log has room for an entry of `bytes`. Without it, wait until a segment was prepared.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.log.has_room(entry::HEAD_BYTES + bytes + urd_wal::ENTRY_BYTES)
+    }
+
+    /// Proposes one batch, for which there must be room, as one entry. `proposal` comes back with its outcome, or as lost.
     pub fn propose(&mut self, batch: Bytes, proposal: P) -> Result<(), (Unavailable, P)> {
         if self.node.raft.state != StateRole::Leader {
             return Err((Unavailable::NoLeader, proposal));
-        }
-        if !self.log.has_room(entry::HEAD_BYTES + batch.len() + urd_wal::ENTRY_BYTES) {
-            return Err((Unavailable::NoSpace, proposal));
         }
         match self.step_proposal(batch) {
             Ok(()) => {

@@ -3,8 +3,10 @@
 //! Each promise has its test: 1 (nothing acknowledged before it is durable), 3 (the same log gives the same store), and
 //! that reads wait for their index.
 
+use std::pin::pin;
+
 use bytes::Bytes;
-use futures_lite::future::block_on;
+use futures_lite::future::{block_on, poll_once};
 use urd_proto::etcdserverpb::{PutRequest, RangeRequest};
 use urd_wal::Log;
 use urd_wal::disk::memory::{MemoryDisk, Survival};
@@ -185,10 +187,23 @@ fn a_power_cut_loses_nothing_acknowledged() {
     }
 }
 
+/// What `work` comes to, or `None` once the disk has crashed: then its operations never return.
+fn unless_crashed<T>(disk: &MemoryDisk, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    loop {
+        match block_on(poll_once(work.as_mut())) {
+            Some(result) => return Some(result),
+            None if disk.crashed() => return None,
+            None => {}
+        }
+    }
+}
+
 /// Proposes puts until the disk crashes or twenty are acknowledged. Returns how many were.
 fn run_until_crash(disk: &MemoryDisk) -> u32 {
     let options = urd_wal::Options { segment_bytes: SEGMENT_BYTES, salt: 1 };
-    let Ok((log, recovered)) = block_on(Log::open(disk.clone(), options)) else { return 0 };
+    let Some(opened) = unless_crashed(disk, Log::open(disk.clone(), options)) else { return 0 };
+    let (log, recovered) = opened.unwrap();
     let member = MemberId(1);
     let options = Options { member, voters: vec![member], election_ticks: 10, start: 1 };
     let mut driver = TestDriver::open(&options, log, &recovered, Store::new()).unwrap();
@@ -199,9 +214,9 @@ fn run_until_crash(disk: &MemoryDisk) -> u32 {
         while let Some(turn) = driver.turn().unwrap() {
             count += u32::try_from(turn.outcomes.len()).unwrap();
             let Some(write) = turn.write else { continue };
-            match block_on(write.done) {
-                Ok(completed) => drop(driver.written(completed)),
-                Err(_) => return count,
+            match unless_crashed(disk, write.done) {
+                Some(completed) => drop(driver.written(completed.unwrap())),
+                None => return count,
             }
         }
         if proposed == 20 {

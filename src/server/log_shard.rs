@@ -90,9 +90,9 @@ pub struct Reader {
     key: Key,
 }
 
-/// A batch that waits to be proposed.
+/// A batch that waits to be proposed, of one shard or joined of several.
 struct Queued {
-    part: Part,
+    parts: Vec<Part>,
     batch: BatchBuilder,
 }
 
@@ -208,8 +208,8 @@ impl<D: Disk + 'static> LogShard<D> {
                     self.arrived += batch.len();
                     self.queued_requests += batch.len();
                     self.queued_bytes += batch.byte_len();
-                    let part = Part { shard, key, requests: batch.len() };
-                    self.queue.push_back(Queued { part, batch });
+                    let parts = vec![Part { shard, key, requests: batch.len() }];
+                    self.queue.push_back(Queued { parts, batch });
                 }
                 ToLog::Read { shard, key } => {
                     self.arrived += 1;
@@ -250,21 +250,35 @@ impl<D: Disk + 'static> LogShard<D> {
         if !self.worth_a_write() {
             return false;
         }
-        let Some(Queued { part, mut batch }) = self.queue.pop_front() else { return false };
-        let mut parts = vec![part];
+        let Some(Queued { mut parts, mut batch }) = self.queue.pop_front() else { return false };
         while let Some(next) = self.queue.pop_front_if(|next| {
             batch.byte_len() + next.batch.byte_len() <= limits::BATCH_BYTES
                 && batch.len() + next.batch.len() <= limits::BATCH_REQUESTS_MAX
         }) {
             batch.join(&next.batch);
-            parts.push(next.part);
+            parts.extend(next.parts);
         }
-        self.queued_requests -= batch.len();
-        self.queued_bytes = self.queue.iter().map(|queued| queued.batch.byte_len()).sum();
+        if !self.driver.has_room(batch.byte_len()) {
+            if self.prepare_from.is_none() {
+                // The next segment is being made; its coming starts another pass.
+                self.queue.push_front(Queued { parts, batch });
+                return false;
+            }
+            self.forget(&batch);
+            self.fail(parts, Unavailable::NoSpace);
+            return true;
+        }
+        self.forget(&batch);
         if let Err((unavailable, parts)) = self.driver.propose(batch.finish(), parts) {
             self.fail(parts, unavailable);
         }
         true
+    }
+
+    /// Takes a batch out of the queue's sums.
+    fn forget(&mut self, batch: &BatchBuilder) {
+        self.queued_requests -= batch.len();
+        self.queued_bytes = self.queue.iter().map(|queued| queued.batch.byte_len()).sum();
     }
 
     fn start_write(&self, write: Write) {

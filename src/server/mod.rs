@@ -32,7 +32,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_lite::future::zip;
@@ -89,9 +89,23 @@ fn listen(urls: &[ListenUrl], purpose: &'static str) -> Result<Vec<net::Bound>, 
     urls.iter()
         .map(|url| {
             let address: SocketAddr = url.address();
-            net::Bound::bind(address).map_err(|source| RunError::Listen { purpose, source })
+            bind(address).map_err(|source| RunError::Listen { purpose, source })
         })
         .collect()
+}
+
+/// Binds, and waits a little for an address in use: after `kill -9` the kernel closes a listener only when it has taken
+/// the dead process's io_uring down, which may be after its successor starts.
+fn bind(address: SocketAddr) -> Result<net::Bound, net::BindError> {
+    let give_up = Instant::now() + limits::BIND_PATIENCE;
+    loop {
+        match net::Bound::bind(address) {
+            Err(net::BindError::InUse { .. }) if Instant::now() < give_up => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            result => return result,
+        }
+    }
 }
 
 /// What a member is started with.

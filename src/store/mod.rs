@@ -44,3 +44,6 @@ pub use range_scan::{RangeScan, RangeTail, Step};
 pub use store::{Outcome, Response, Store};
 pub use txn::{is_read_only, is_serializable};
 pub use view::View;
+
+/// Sizes of the tree that holds the state.
+pub use crate::tree::Statistics;
