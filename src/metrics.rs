@@ -7,8 +7,11 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use urd_proto::etcdserverpb::{TxnResponse, response_op};
+
 use crate::api::node::{Identity, Published};
 use crate::api::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
+use crate::store::Response;
 
 /// Upper bounds of the disk histograms' buckets: etcd's, 1 ms doubling, with finer ones before for fast disks.
 const DISK_BUCKETS: [Duration; 17] = {
@@ -60,6 +63,10 @@ pub struct Metrics {
     proposals_pending: AtomicU64,
     proposals_failed: AtomicU64,
     leader_changes: AtomicU64,
+    puts: AtomicU64,
+    deletes: AtomicU64,
+    txns: AtomicU64,
+    ranges: AtomicU64,
     connections: AtomicU64,
     bytes_received: AtomicU64,
     bytes_sent: AtomicU64,
@@ -99,109 +106,119 @@ impl Metrics {
         self.bytes_sent.fetch_add(change.bytes_sent, Relaxed);
     }
 
+    /// What a batch of applied requests did.
+    pub fn operations(&self, operations: &Operations) {
+        self.puts.fetch_add(operations.puts, Relaxed);
+        self.deletes.fetch_add(operations.deletes, Relaxed);
+        self.txns.fetch_add(operations.txns, Relaxed);
+    }
+
+    /// So many ranges were answered.
+    pub fn ranges(&self, ranges: u64) {
+        self.ranges.fetch_add(ranges, Relaxed);
+    }
+
     /// The page of `/metrics`, in Prometheus's text format 0.0.4.
     pub fn text(&self, identity: &Identity, published: &Published) -> String {
         let mut page = Page(String::with_capacity(8 * 1024));
+        self.server(&mut page, identity, published);
+        self.disk(&mut page);
+        self.mvcc(&mut page, published);
+        self.clients(&mut page);
+        page.0
+    }
+
+    fn server(&self, page: &mut Page, identity: &Identity, published: &Published) {
         let leads = published.leader == Some(identity.member);
-        page.gauge(
-            "etcd_server_has_leader",
-            "Whether a leader is known.",
-            u64::from(published.leader.is_some()),
-        );
+        let has_leader = u64::from(published.leader.is_some());
+        page.gauge("etcd_server_has_leader", "Whether a leader is known.", has_leader);
         page.gauge("etcd_server_is_leader", "Whether this member leads.", u64::from(leads));
         page.gauge("etcd_server_is_learner", "Whether this member is a learner.", 0);
-        page.counter(
-            "etcd_server_leader_changes_seen_total",
-            "Leader changes seen.",
-            self.leader_changes.load(Relaxed),
-        );
-        page.gauge(
-            "etcd_server_proposals_committed_total",
-            "Index of the newest committed entry.",
-            published.committed.0,
-        );
-        page.gauge(
-            "etcd_server_proposals_applied_total",
-            "Index of the newest applied entry.",
-            published.view.applied().0,
-        );
-        page.gauge(
-            "etcd_server_proposals_pending",
-            "Entries proposed and not yet applied.",
-            self.proposals_pending.load(Relaxed),
-        );
-        page.counter(
-            "etcd_server_proposals_failed_total",
-            "Requests refused or lost.",
-            self.proposals_failed.load(Relaxed),
-        );
-        page.counter(
-            "urd_server_requests_applied_total",
-            "Requests applied; many share one entry.",
-            self.requests_applied.load(Relaxed),
-        );
-        page.labelled(
-            "etcd_server_version",
-            "The etcd whose API this is.",
-            &format!("server_version=\"{ETCD_VERSION}\""),
-        );
-        page.labelled(
-            "etcd_cluster_version",
-            "The version that all members speak.",
-            &format!("cluster_version=\"{ETCD_CLUSTER_VERSION}\""),
-        );
-        page.labelled(
-            "etcd_server_id",
-            "This member's id.",
-            &format!("server_id=\"{}\"", identity.member),
-        );
-        page.histogram(
-            "etcd_disk_wal_fsync_duration_seconds",
-            "Durable writes of the log.",
-            &self.wal_fsync,
-        );
-        page.counter(
-            "etcd_disk_wal_write_bytes_total",
-            "Bytes written to the log.",
-            self.wal_bytes.load(Relaxed),
-        );
-        let sizes = &published.sizes;
-        page.gauge(
-            "etcd_mvcc_db_total_size_in_bytes",
-            "Bytes that the tree occupies.",
-            sizes.bytes,
-        );
-        page.gauge(
-            "etcd_mvcc_db_total_size_in_use_in_bytes",
-            "Bytes of the tree in use.",
-            sizes.bytes_in_use,
-        );
-        page.gauge(
-            "etcd_debugging_mvcc_current_revision",
-            "The newest revision.",
-            published.view.revision().0.cast_unsigned(),
-        );
-        page.gauge(
-            "etcd_debugging_mvcc_compact_revision",
-            "The newest compacted revision.",
-            published.view.compacted().0.cast_unsigned(),
-        );
-        page.gauge(
-            "urd_network_client_connections",
-            "Open client connections.",
-            self.connections.load(Relaxed),
-        );
-        page.counter(
-            "etcd_network_client_grpc_received_bytes_total",
-            "Bytes from clients.",
-            self.bytes_received.load(Relaxed),
-        );
-        page.counter(
-            "etcd_network_client_grpc_sent_bytes_total",
-            "Bytes to clients.",
-            self.bytes_sent.load(Relaxed),
-        );
-        page.0
+        let changes = self.leader_changes.load(Relaxed);
+        page.counter("etcd_server_leader_changes_seen_total", "Leader changes seen.", changes);
+        let committed = published.committed.0;
+        page.gauge("etcd_server_proposals_committed_total", "Newest committed entry.", committed);
+        let applied = published.view.applied().0;
+        page.gauge("etcd_server_proposals_applied_total", "Newest applied entry.", applied);
+        let pending = self.proposals_pending.load(Relaxed);
+        page.gauge("etcd_server_proposals_pending", "Entries not yet applied.", pending);
+        let failed = self.proposals_failed.load(Relaxed);
+        page.counter("etcd_server_proposals_failed_total", "Requests refused or lost.", failed);
+        let requests = self.requests_applied.load(Relaxed);
+        page.counter("urd_server_requests_applied_total", "Requests applied.", requests);
+        let version = format!("server_version=\"{ETCD_VERSION}\"");
+        page.labelled("etcd_server_version", "The etcd whose API this is.", &version);
+        let version = format!("cluster_version=\"{ETCD_CLUSTER_VERSION}\"");
+        page.labelled("etcd_cluster_version", "What all members speak.", &version);
+        let id = format!("server_id=\"{}\"", identity.member);
+        page.labelled("etcd_server_id", "This member's id.", &id);
+    }
+
+    fn disk(&self, page: &mut Page) {
+        let help = "Durable writes of the log.";
+        page.histogram("etcd_disk_wal_fsync_duration_seconds", help, &self.wal_fsync);
+        let bytes = self.wal_bytes.load(Relaxed);
+        page.counter("etcd_disk_wal_write_bytes_total", "Bytes written to the log.", bytes);
+    }
+
+    fn mvcc(&self, page: &mut Page, published: &Published) {
+        let (sizes, view) = (&published.sizes, &published.view);
+        page.gauge("etcd_mvcc_db_total_size_in_bytes", "Bytes of the tree.", sizes.bytes);
+        let used = sizes.bytes_in_use;
+        page.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of it in use.", used);
+        page.counter("etcd_mvcc_put_total", "Puts applied.", self.puts.load(Relaxed));
+        page.counter("etcd_mvcc_delete_total", "Deletions applied.", self.deletes.load(Relaxed));
+        page.counter("etcd_mvcc_txn_total", "Transactions applied.", self.txns.load(Relaxed));
+        page.counter("etcd_mvcc_range_total", "Ranges answered.", self.ranges.load(Relaxed));
+        let revision = view.revision().0;
+        page.signed("etcd_debugging_mvcc_current_revision", "The newest revision.", revision);
+        let compacted = view.compacted().0;
+        page.signed("etcd_debugging_mvcc_compact_revision", "Compacted up to here.", compacted);
+    }
+
+    fn clients(&self, page: &mut Page) {
+        let open = self.connections.load(Relaxed);
+        page.gauge("urd_network_client_connections", "Open client connections.", open);
+        let received = self.bytes_received.load(Relaxed);
+        let name = "etcd_network_client_grpc_received_bytes_total";
+        page.counter(name, "Bytes of requests.", received);
+        let sent = self.bytes_sent.load(Relaxed);
+        page.counter("etcd_network_client_grpc_sent_bytes_total", "Bytes of answers.", sent);
+    }
+}
+
+/// See [`Metrics::operations`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Operations {
+    /// Puts, those in transactions included.
+    pub puts: u64,
+    /// Deletions of a range, those in transactions included.
+    pub deletes: u64,
+    /// Transactions, nested ones included.
+    pub txns: u64,
+}
+
+impl Operations {
+    /// Adds what a request did.
+    pub fn add(&mut self, response: &Response) {
+        match response {
+            Response::Put(_) => self.puts += 1,
+            Response::DeleteRange(_) => self.deletes += 1,
+            Response::Txn(txn) => self.add_txn(txn),
+            Response::Compaction(_) => {}
+        }
+    }
+
+    fn add_txn(&mut self, txn: &TxnResponse) {
+        self.txns += 1;
+        for response in txn.responses.iter().filter_map(|op| op.response.as_ref()) {
+            match response {
+                response_op::Response::ResponsePut(_) => self.puts += 1,
+                response_op::Response::ResponseDeleteRange(_) => self.deletes += 1,
+                response_op::Response::ResponseTxn(nested) => self.add_txn(nested),
+                response_op::Response::ResponseRange(_) => {}
+            }
+        }
     }
 }
 
@@ -231,6 +248,11 @@ impl Page {
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, help, "gauge");
+        self.line(format_args!("{name} {value}"));
+    }
+
+    fn signed(&mut self, name: &str, help: &str, value: i64) {
         self.head(name, help, "gauge");
         self.line(format_args!("{name} {value}"));
     }

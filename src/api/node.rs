@@ -10,9 +10,8 @@ use urd_proto::etcdserverpb::{RangeRequest, ResponseHeader, TxnRequest};
 
 use super::call::Reply;
 use crate::ids::{ClusterId, Index, MemberId, Revision, Term};
-use crate::store::View;
 use crate::store::command::Kind;
-use crate::tree::Statistics;
+use crate::store::{Statistics, View};
 
 /// What every member tells about itself, fixed while it runs.
 #[derive(Clone, Debug)]
@@ -85,6 +84,8 @@ pub trait Node: Sized + 'static {
     fn spawn(&self, work: impl Future<Output = ()> + 'static);
     /// Waits.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static;
+    /// Notes that a range was answered.
+    fn count_range(&self);
     /// The text of `/metrics`.
     fn metrics(&self) -> String;
 }

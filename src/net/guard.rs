@@ -15,9 +15,11 @@
 //!
 //! It validates no frame: what is malformed is `h2`'s to refuse. It knows nothing of streams' states.
 
-#![deny(clippy::indexing_slicing)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use std::time::{Duration, Instant};
+
+use super::authority::accept_url;
 
 const HEAD_BYTES: usize = 9;
 
@@ -168,8 +170,9 @@ impl Guard {
         into.append(&mut self.touched);
     }
 
-    /// Follows what was received after the client preface.
-    pub(super) fn observe(&mut self, mut bytes: &[u8], moment: Moment) {
+    /// Follows what was received after the client preface. Header blocks are made acceptable to `h2` on the way, see
+    /// [`accept_url`].
+    pub(super) fn observe(&mut self, mut bytes: &mut [u8], moment: Moment) {
         if moment.second != self.second {
             self.second = moment.second;
             self.idle_frames = 0;
@@ -179,13 +182,21 @@ impl Guard {
             if self.payload_left > 0 {
                 let skipped = self.payload_left.min(bytes.len());
                 self.payload_left -= skipped;
-                bytes = bytes.split_at_checked(skipped).map_or(&[], |(_, rest)| rest);
+                let Some((payload, rest)) = bytes.split_at_mut_checked(skipped) else { return };
+                if self.current.kind == TYPE_HEADERS {
+                    accept_url(payload);
+                }
+                bytes = rest;
                 if self.payload_left > 0 {
                     return;
                 }
                 self.frame_end();
             }
-            let Some(head) = self.next_head(&mut bytes) else { return };
+            let mut rest = &*bytes;
+            let head = self.next_head(&mut rest);
+            let taken = bytes.len() - rest.len();
+            bytes = bytes.split_at_mut_checked(taken).map_or(&mut [], |(_, rest)| rest);
+            let Some(head) = head else { return };
             self.frame_begin(head, moment);
         }
     }

@@ -29,6 +29,7 @@
 //! compression: `grpc-encoding` other than `identity` is refused as gRPC says. It does not bound the size of one
 //! answer: the service does. It does not place connections on shards: `server` does.
 
+mod authority;
 mod connections;
 mod deadline;
 mod grpc;

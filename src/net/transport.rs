@@ -121,7 +121,7 @@ impl Transport {
     /// first `skip` bytes.
     pub(super) fn set_guard(&self, mut guard: Guard, skip: usize) {
         let mut inner = self.inner.borrow_mut();
-        guard.observe(inner.unread.get(skip..).unwrap_or_default(), self.moment());
+        guard.observe(inner.unread.get_mut(skip..).unwrap_or_default(), self.moment());
         inner.guard = Some(guard);
     }
 
@@ -140,7 +140,7 @@ impl Transport {
         context: &mut Context<'_>,
         stream: &mut TcpStream,
         bytes_max: usize,
-        take: impl FnOnce(&[u8]),
+        take: impl FnOnce(&mut [u8]),
     ) -> Poll<io::Result<usize>> {
         RECEIVE_BUFFER.with_borrow_mut(|buffer| {
             let bytes_max = bytes_max.min(buffer.len());
@@ -148,7 +148,7 @@ impl Transport {
             let received = ready!(Pin::new(stream).poll_read(context, room))?;
             self.control.on_received(self.connections.tick());
             add(&self.connections.statistics().received_bytes, received as u64);
-            take(buffer.get(..received).unwrap_or_default());
+            take(buffer.get_mut(..received).unwrap_or_default());
             Poll::Ready(Ok(received))
         })
     }

@@ -92,6 +92,7 @@ impl Frontend {
     }
 
     fn count(&self) {
+        self.shard.count();
         let statistics = self.connections.statistics();
         let now = Counted {
             open: i64::try_from(statistics.open.get()).unwrap_or(i64::MAX),

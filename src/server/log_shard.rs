@@ -28,8 +28,11 @@ use super::shard::Shared;
 use super::signal::Signal;
 use crate::api::node::Published;
 use crate::error::Unavailable;
+use crate::ids::MemberId;
 use crate::limits;
+use crate::metrics::Operations;
 use crate::raft::{Driver, Fatal, Write};
+use crate::store::Outcome;
 use crate::store::command::BatchBuilder;
 
 /// What waits for the next pass.
@@ -106,6 +109,7 @@ pub struct LogShard<D: Disk> {
     queued_requests: usize,
     queued_bytes: usize,
     reads: Vec<Reader>,
+    leader: Option<MemberId>,
     /// Requests and reads that came in since the last pass.
     arrived: usize,
     preparing: bool,
@@ -146,6 +150,7 @@ impl<D: Disk + 'static> LogShard<D> {
             queued_requests: 0,
             queued_bytes: 0,
             reads: Vec::new(),
+            leader: None,
             arrived: 0,
             preparing: false,
             prepare_from: None,
@@ -302,12 +307,17 @@ impl<D: Disk + 'static> LogShard<D> {
             committed: self.driver.committed(),
             sizes: self.driver.statistics(),
         };
+        self.shared.metrics.pending(self.driver.pending());
+        if published.leader != self.leader {
+            self.leader = published.leader;
+            self.shared.metrics.leader_changed();
+        }
         self.shared.published.store(Arc::new(published));
     }
 
     fn answer(&mut self, applied: Applied) {
         for (parts, outcomes) in applied.outcomes {
-            self.shared.metrics.applied(outcomes.len());
+            self.count(&outcomes);
             let mut outcomes = outcomes.into_iter();
             for part in parts {
                 let own = outcomes.by_ref().take(part.requests).collect();
@@ -325,8 +335,18 @@ impl<D: Disk + 'static> LogShard<D> {
         }
     }
 
+    fn count(&self, outcomes: &[Outcome]) {
+        let mut operations = Operations::default();
+        for response in outcomes.iter().flatten() {
+            operations.add(response);
+        }
+        self.shared.metrics.operations(&operations);
+        self.shared.metrics.applied(outcomes.len());
+    }
+
     fn fail(&self, parts: Vec<Part>, unavailable: Unavailable) {
         for part in parts {
+            self.shared.metrics.failed(part.requests);
             self.tell(part.shard, ToShard::Failed { key: part.key, unavailable });
         }
     }
@@ -400,7 +420,7 @@ impl Spinner {
 /// What the turns of one pass left to answer.
 #[derive(Default)]
 struct Applied {
-    outcomes: Vec<(Vec<Part>, Vec<crate::store::Outcome>)>,
+    outcomes: Vec<(Vec<Part>, Vec<Outcome>)>,
     lost: Vec<Vec<Part>>,
     readable: Vec<Reader>,
     unreadable: Vec<Reader>,

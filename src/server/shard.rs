@@ -97,6 +97,8 @@ pub struct Shard {
     /// Calls in `open` and `sent`, and the bytes of their batches.
     waiting: Cell<usize>,
     waiting_bytes: Cell<usize>,
+    /// Ranges answered, and not yet added to the member's counters.
+    ranges: Cell<u64>,
     /// Something to hand over, or room to do so.
     flush: Signal,
 }
@@ -114,6 +116,7 @@ impl Shard {
             sent_reads: RefCell::default(),
             waiting: Cell::new(0),
             waiting_bytes: Cell::new(0),
+            ranges: Cell::new(0),
             flush: Signal::default(),
         })
     }
@@ -143,6 +146,11 @@ impl Shard {
     /// Tells the log shard.
     pub fn post(&self, message: ToLog) {
         self.uplink.post(message);
+    }
+
+    /// Adds what this shard has counted to the member's counters.
+    pub fn count(&self) {
+        self.shared.metrics.ranges(self.ranges.take());
     }
 
     /// What all shards share.
@@ -273,6 +281,10 @@ impl Node for Shard {
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
         glommio::timer::sleep(duration)
+    }
+
+    fn count_range(&self) {
+        self.ranges.set(self.ranges.get() + 1);
     }
 
     fn metrics(&self) -> String {

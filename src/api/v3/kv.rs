@@ -138,6 +138,7 @@ pub fn answer<N: Node>(node: &N, published: &Published, reply: Box<dyn Reply>, o
 
 /// Answers a range from the newest state.
 pub fn answer_range<N: Node>(node: &Rc<N>, request: RangeRequest, reply: Box<dyn Reply>) {
+    node.count_range();
     let published = node.published();
     let mut scan = match RangeScan::new(published.view.clone(), &request) {
         Ok(scan) => scan,
@@ -190,6 +191,7 @@ async fn finish_range<N: Node>(
 
 /// Answers a streamed range from the newest state.
 pub fn answer_stream<N: Node>(node: &Rc<N>, request: RangeRequest, reply: Box<dyn Reply>) {
+    node.count_range();
     let published = node.published();
     let mut scan = match RangeScan::new(published.view.clone(), &request) {
         Ok(scan) => scan,

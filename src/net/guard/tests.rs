@@ -21,7 +21,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: usize) -> Vec<u8> {
 fn flood_of(frames: impl IntoIterator<Item = Vec<u8>>) -> Option<Flood> {
     let mut guard = Guard::new(LIMITS);
     for frame in frames {
-        guard.observe(&frame, MOMENT);
+        observe(&mut guard, &frame, MOMENT);
     }
     guard.flood()
 }
@@ -56,7 +56,7 @@ fn a_new_second_has_a_new_budget() {
     let mut guard = Guard::new(LIMITS);
     for second in 0..100 {
         for _ in 0..10 {
-            guard.observe(&frame(4, 0, 0, 6), Moment { second, calls: 0 });
+            observe(&mut guard, &frame(4, 0, 0, 6), Moment { second, calls: 0 });
         }
     }
     assert_eq!(guard.flood(), None);
@@ -67,8 +67,8 @@ fn the_third_early_ping_is_too_many_unless_something_was_sent() {
     let ping = frame(TYPE_PING, 0, 0, 8);
     let mut guard = Guard::new(LIMITS);
     for _ in 0..100 {
-        guard.observe(&ping, MOMENT);
-        guard.observe(&ping, MOMENT);
+        observe(&mut guard, &ping, MOMENT);
+        observe(&mut guard, &ping, MOMENT);
         guard.forgive_pings();
     }
     assert_eq!(guard.flood(), None);
@@ -84,7 +84,7 @@ fn with_no_call_under_way_pings_are_early_for_two_hours() {
     for (calls, expected) in [(1, None), (0, Some(Flood::Pings))] {
         let mut guard = Guard::new(limits);
         for _ in 0..10 {
-            guard.observe(&ping, Moment { second: 0, calls });
+            observe(&mut guard, &ping, Moment { second: 0, calls });
         }
         assert_eq!(guard.flood(), expected);
     }
@@ -99,17 +99,17 @@ fn streams_are_touched_when_their_frame_is_whole() {
         guard.take_touched(&mut touched);
         touched
     };
-    guard.observe(&data, MOMENT);
+    observe(&mut guard, &data, MOMENT);
     assert_eq!(touched(&mut guard), [0_u32; 0]);
     guard.want_touched(true);
-    guard.observe(&data[..28], MOMENT);
+    observe(&mut guard, &data[..28], MOMENT);
     assert_eq!(touched(&mut guard), [0_u32; 0]);
-    guard.observe(&data[28..], MOMENT);
-    guard.observe(&frame(TYPE_RESET, 0, 9, 4), MOMENT);
-    guard.observe(&frame(TYPE_DATA, FLAG_END_STREAM, 11, 0), MOMENT);
+    observe(&mut guard, &data[28..], MOMENT);
+    observe(&mut guard, &frame(TYPE_RESET, 0, 9, 4), MOMENT);
+    observe(&mut guard, &frame(TYPE_DATA, FLAG_END_STREAM, 11, 0), MOMENT);
     assert_eq!(touched(&mut guard), [7, 9, 11]);
     assert_eq!(guard.stream_last(), 0);
-    guard.observe(&frame(TYPE_HEADERS, 0, 13, 1), MOMENT);
+    observe(&mut guard, &frame(TYPE_HEADERS, 0, 13, 1), MOMENT);
     assert_eq!(guard.stream_last(), 13);
 }
 
@@ -135,7 +135,7 @@ fn any_cut_gives_the_same_frames() {
         while !rest.is_empty() {
             let (cut, tail) = rest.split_at(random.usize(1..=rest.len().min(30)));
             rest = tail;
-            guard.observe(cut, MOMENT);
+            observe(&mut guard, cut, MOMENT);
         }
         let mut touched = Vec::new();
         guard.take_touched(&mut touched);
@@ -154,7 +154,11 @@ fn random_bytes_never_panic() {
         for _ in 0..20 {
             let bytes: [u8; 50] = std::array::from_fn(|_| random.u8(..));
             let bytes = &bytes[..random.usize(..50)];
-            guard.observe(bytes, MOMENT);
+            observe(&mut guard, bytes, MOMENT);
         }
     }
+}
+
+fn observe(guard: &mut Guard, bytes: &[u8], moment: Moment) {
+    guard.observe(&mut bytes.to_vec(), moment);
 }

@@ -1,3 +1,5 @@
+//! The connection, byte by byte.
+
 use super::*;
 use crate::grpc::status::Code;
 

@@ -1,3 +1,5 @@
+//! HPACK, byte by byte.
+
 use super::*;
 
 fn field(name: &str, value: &str) -> Field {
