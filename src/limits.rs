@@ -33,11 +33,6 @@ pub const LOG_WRITES_IN_FLIGHT: usize = 8;
 pub const BATCH_REQUESTS_WORTH_A_WRITE: usize = 128;
 /// See [`BATCH_REQUESTS_WORTH_A_WRITE`].
 pub const BATCH_BYTES_WORTH_A_WRITE: usize = 64 * 1024;
-/// A pass that saw requests, but not more than these, serves few clients, and they wait for each answer.
-pub const SPIN_REQUESTS_MAX: usize = 4;
-/// For how long the log shard polls after such a pass instead of sleeping: a write and a client's next request arrive
-/// within it, and waking up would take a good part of the time that either needs.
-pub const SPIN: Duration = Duration::from_micros(250);
 /// Committed data that one turn applies.
 pub const APPLY_BYTES_PER_TURN: usize = 4 * MIB;
 /// Log read at once while it is replayed.
@@ -53,6 +48,8 @@ pub const COMPACT_REVISIONS_PER_SLICE: usize = 512;
 pub const RANGE_FIRST_BYTES: usize = 512;
 /// How much of a range one slice encodes before the shard turns to other work; also a piece of a streamed range.
 pub const RANGE_SLICE_BYTES: usize = 256 * 1024;
+/// Answers larger than a slice that one shard makes at once.
+pub const LARGE_ANSWERS_PER_SHARD_MAX: usize = 4;
 /// The largest answer to a range: what etcd's clients accept by default (the largest signed 32-bit number).
 pub const RESPONSE_BYTES_MAX: usize = i32::MAX as usize - MIB;
 

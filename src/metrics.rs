@@ -7,11 +7,9 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use urd_proto::etcdserverpb::{TxnResponse, response_op};
-
 use crate::api::node::{Identity, Published};
+use crate::api::operations::Operations;
 use crate::api::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
-use crate::store::Response;
 
 /// Upper bounds of the disk histograms' buckets: etcd's, 1 ms doubling, with finer ones before for fast disks.
 const DISK_BUCKETS: [Duration; 17] = {
@@ -125,6 +123,7 @@ impl Metrics {
         self.disk(&mut page);
         self.mvcc(&mut page, published);
         self.clients(&mut page);
+        process(&mut page);
         page.0
     }
 
@@ -187,38 +186,21 @@ impl Metrics {
     }
 }
 
-/// See [`Metrics::operations`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Operations {
-    /// Puts, those in transactions included.
-    pub puts: u64,
-    /// Deletions of a range, those in transactions included.
-    pub deletes: u64,
-    /// Transactions, nested ones included.
-    pub txns: u64,
-}
-
-impl Operations {
-    /// Adds what a request did.
-    pub fn add(&mut self, response: &Response) {
-        match response {
-            Response::Put(_) => self.puts += 1,
-            Response::DeleteRange(_) => self.deletes += 1,
-            Response::Txn(txn) => self.add_txn(txn),
-            Response::Compaction(_) => {}
-        }
+/// What the kernel knows of this process. A number that it does not tell is left out.
+fn process(page: &mut Page) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kibibytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim_start_matches(':').split_whitespace().next()?.parse::<u64>().ok()
+    };
+    if let Some(resident) = kibibytes("VmRSS") {
+        page.gauge("process_resident_memory_bytes", "Resident memory.", resident * 1024);
     }
-
-    fn add_txn(&mut self, txn: &TxnResponse) {
-        self.txns += 1;
-        for response in txn.responses.iter().filter_map(|op| op.response.as_ref()) {
-            match response {
-                response_op::Response::ResponsePut(_) => self.puts += 1,
-                response_op::Response::ResponseDeleteRange(_) => self.deletes += 1,
-                response_op::Response::ResponseTxn(nested) => self.add_txn(nested),
-                response_op::Response::ResponseRange(_) => {}
-            }
-        }
+    if let Some(size) = kibibytes("VmSize") {
+        page.gauge("process_virtual_memory_bytes", "Virtual memory.", size * 1024);
+    }
+    if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
+        page.gauge("process_open_fds", "Open file descriptors.", files.count() as u64);
     }
 }
 

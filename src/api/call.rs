@@ -137,6 +137,8 @@ pub trait Reply {
     fn stream(self: Box<Self>) -> Box<dyn ReplyStream>;
     /// Whether the caller has gone, or its deadline has passed: work for it can be skipped.
     fn cancelled(&self) -> bool;
+    /// Whether so much is queued for this caller's connection that a large answer should not even be made yet.
+    fn congested(&self) -> bool;
 }
 
 /// The caller of a stream went away.

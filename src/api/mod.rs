@@ -7,6 +7,7 @@ pub mod call;
 pub mod http;
 pub mod method;
 pub mod node;
+pub mod operations;
 pub mod status;
 pub mod v3;
 

@@ -1,5 +1,6 @@
 //! What the services need of the member behind them. `server` implements it, once a shard.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -84,6 +85,8 @@ pub trait Node: Sized + 'static {
     fn spawn(&self, work: impl Future<Output = ()> + 'static);
     /// Waits.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static;
+    /// How many large answers this shard is making.
+    fn large_answers(&self) -> &Cell<usize>;
     /// Notes that a range was answered.
     fn count_range(&self);
     /// The text of `/metrics`.

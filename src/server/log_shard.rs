@@ -27,10 +27,10 @@ use super::mesh::{Key, Outbox, ToLog, ToShard};
 use super::shard::Shared;
 use super::signal::Signal;
 use crate::api::node::Published;
+use crate::api::operations::Operations;
 use crate::error::Unavailable;
 use crate::ids::MemberId;
 use crate::limits;
-use crate::metrics::Operations;
 use crate::raft::{Driver, Fatal, Write};
 use crate::store::Outcome;
 use crate::store::command::BatchBuilder;
@@ -110,8 +110,6 @@ pub struct LogShard<D: Disk> {
     queued_bytes: usize,
     reads: Vec<Reader>,
     leader: Option<MemberId>,
-    /// Requests and reads that came in since the last pass.
-    arrived: usize,
     preparing: bool,
     /// When to try again to prepare a segment, after a failure.
     prepare_from: Option<Instant>,
@@ -151,7 +149,6 @@ impl<D: Disk + 'static> LogShard<D> {
             queued_bytes: 0,
             reads: Vec::new(),
             leader: None,
-            arrived: 0,
             preparing: false,
             prepare_from: None,
             drained: 0,
@@ -210,14 +207,12 @@ impl<D: Disk + 'static> LogShard<D> {
         for message in self.inbox.messages.take() {
             match message {
                 ToLog::Propose { shard, key, batch } => {
-                    self.arrived += batch.len();
                     self.queued_requests += batch.len();
                     self.queued_bytes += batch.byte_len();
                     let parts = vec![Part { shard, key, requests: batch.len() }];
                     self.queue.push_back(Queued { parts, batch });
                 }
                 ToLog::Read { shard, key } => {
-                    self.arrived += 1;
                     self.reads.push(Reader { shard, key });
                 }
                 ToLog::Drained => self.drained += 1,
@@ -388,35 +383,6 @@ impl<D: Disk + 'static> LogShard<D> {
 /// How long to wait before another try to make a segment, after a full disk refused one.
 const PREPARE_RETRY: Duration = Duration::from_secs(1);
 
-/// Keeps the executor from sleeping for a while, so that what comes next is seen at once.
-struct Spinner {
-    until: Cell<Instant>,
-    wake: Signal,
-}
-
-impl Spinner {
-    fn start() -> Rc<Self> {
-        let spinner = Rc::new(Self { until: Cell::new(Instant::now()), wake: Signal::default() });
-        let spinning = Rc::clone(&spinner);
-        glommio::spawn_local(async move {
-            loop {
-                spinning.wake.wait().await;
-                while Instant::now() < spinning.until.get() {
-                    // To the reactor and back: completions are looked for in between.
-                    glommio::executor().yield_task_queue_now().await;
-                }
-            }
-        })
-        .detach();
-        spinner
-    }
-
-    fn spin(&self) {
-        self.until.set(Instant::now() + limits::SPIN);
-        self.wake.set();
-    }
-}
-
 /// What the turns of one pass left to answer.
 #[derive(Default)]
 struct Applied {
@@ -449,7 +415,6 @@ pub async fn run<D: Disk + 'static>(
         })
         .detach();
     }
-    let spinner = Spinner::start();
     log_shard.driver.campaign_if_alone()?;
     let mut on_ready = Some(on_ready);
     let mut on_stop = Some(on_stop);
@@ -463,9 +428,6 @@ pub async fn run<D: Disk + 'static>(
         }
         if log_shard.pass()? {
             inbox.signal.set();
-        }
-        if (1..=limits::SPIN_REQUESTS_MAX).contains(&std::mem::take(&mut log_shard.arrived)) {
-            spinner.spin();
         }
         if log_shard.driver.leads()
             && let Some(on_ready) = on_ready.take()

@@ -97,6 +97,7 @@ pub struct Shard {
     /// Calls in `open` and `sent`, and the bytes of their batches.
     waiting: Cell<usize>,
     waiting_bytes: Cell<usize>,
+    large_answers: Cell<usize>,
     /// Ranges answered, and not yet added to the member's counters.
     ranges: Cell<u64>,
     /// Something to hand over, or room to do so.
@@ -116,6 +117,7 @@ impl Shard {
             sent_reads: RefCell::default(),
             waiting: Cell::new(0),
             waiting_bytes: Cell::new(0),
+            large_answers: Cell::new(0),
             ranges: Cell::new(0),
             flush: Signal::default(),
         })
@@ -281,6 +283,10 @@ impl Node for Shard {
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
         glommio::timer::sleep(duration)
+    }
+
+    fn large_answers(&self) -> &Cell<usize> {
+        &self.large_answers
     }
 
     fn count_range(&self) {

@@ -153,10 +153,31 @@ pub fn answer_range<N: Node>(node: &Rc<N>, request: RangeRequest, reply: Box<dyn
         Step::More => {
             let working = Rc::clone(node);
             node.spawn(async move {
+                while reply.congested() || !begin_large(&*working) {
+                    if reply.cancelled() {
+                        return reply.fail(Status::new(Code::Cancelled, "context canceled"));
+                    }
+                    working.sleep(LARGE_INTERVAL).await;
+                }
                 finish_range(&*working, &published, scan, encoded, reply).await;
+                let large = working.large_answers();
+                large.set(large.get() - 1);
             });
         }
     }
+}
+
+/// How often a large range looks whether it may go on.
+const LARGE_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Takes one of the shard's places for large answers, if one is free: what is being made is bounded, whoever asks.
+fn begin_large<N: Node>(node: &N) -> bool {
+    let large = node.large_answers();
+    let free = large.get() < limits::LARGE_ANSWERS_PER_SHARD_MAX;
+    if free {
+        large.set(large.get() + 1);
+    }
+    free
 }
 
 /// Goes on with a range that did not fit one slice.
@@ -279,6 +300,10 @@ impl<N: Node> Reply for AwaitSwept<N> {
 
     fn cancelled(&self) -> bool {
         self.reply.cancelled()
+    }
+
+    fn congested(&self) -> bool {
+        self.reply.congested()
     }
 }
 

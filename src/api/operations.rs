@@ -1,0 +1,40 @@
+//! What applied requests did, counted for the metrics.
+
+use urd_proto::etcdserverpb::{TxnResponse, response_op};
+
+use crate::store::Response;
+
+/// Counts of operations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Operations {
+    /// Puts, those in transactions included.
+    pub puts: u64,
+    /// Deletions of a range, those in transactions included.
+    pub deletes: u64,
+    /// Transactions, nested ones included.
+    pub txns: u64,
+}
+
+impl Operations {
+    /// Adds what one request did.
+    pub fn add(&mut self, response: &Response) {
+        match response {
+            Response::Put(_) => self.puts += 1,
+            Response::DeleteRange(_) => self.deletes += 1,
+            Response::Txn(txn) => self.add_txn(txn),
+            Response::Compaction(_) => {}
+        }
+    }
+
+    fn add_txn(&mut self, txn: &TxnResponse) {
+        self.txns += 1;
+        for response in txn.responses.iter().filter_map(|op| op.response.as_ref()) {
+            match response {
+                response_op::Response::ResponsePut(_) => self.puts += 1,
+                response_op::Response::ResponseDeleteRange(_) => self.deletes += 1,
+                response_op::Response::ResponseTxn(nested) => self.add_txn(nested),
+                response_op::Response::ResponseRange(_) => {}
+            }
+        }
+    }
+}
