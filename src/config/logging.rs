@@ -188,8 +188,12 @@ pub fn init(config: &Config) -> Result<Guard, LogError> {
     })
     .map_err(LogError::Thread)?;
 
-    let filter =
-        Targets::new().with_target("urd", level).with_default(level.min(LevelFilter::WARN));
+    let filter = Targets::new()
+        .with_target("urd", level)
+        // It calls the log's refusal to be polled (`urd_wal`'s disk) an error at every start. What matters it
+        // returns.
+        .with_target("glommio", LevelFilter::OFF)
+        .with_default(level.min(LevelFilter::WARN));
     let lines = Lines { queue: queue.clone(), format };
     tracing_subscriber::registry()
         .with(filter)

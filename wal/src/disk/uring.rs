@@ -170,16 +170,18 @@ async fn probe_file(path: &Path) -> io::Result<Option<u32>> {
     }
 }
 
-/// Read access as well, because glommio tries a read to find out whether the device can be polled.
+/// Write-only on purpose. glommio tries a read to find out whether the device can be polled, and would then busy-poll
+/// every write on this core. A durable write ends in a kernel worker of the same core, which the polling keeps from
+/// running until the scheduler's next tick: 4 ms instead of 0.1. A file that cannot be read is not polled.
 fn options_new() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(true).mode(0o600);
+    options.write(true).create(true).truncate(true).mode(0o600);
     options
 }
 
 fn options_existing() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).custom_flags(OFlags::DSYNC.bits() as i32);
+    options.write(true).custom_flags(OFlags::DSYNC.bits() as i32);
     options
 }
 
