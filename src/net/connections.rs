@@ -20,6 +20,7 @@ use super::deadline::{self, Deadlines};
 use super::options::{Options, SEND_BUFFER_BYTES, SEND_BUFFERS_KEPT};
 use super::reply::Calls;
 use super::statistics::{Statistics, add};
+use crate::limits;
 
 /// How long a connection that we ended is read from, so that the client sees why before it sees a reset.
 const LINGER: Duration = Duration::from_secs(1);
@@ -46,7 +47,8 @@ struct Expiry {
 
 impl Connections {
     /// No connections yet. Spawns the task that keeps time, on the current executor.
-    pub fn new(options: Options) -> Rc<Self> {
+    pub fn new(mut options: Options) -> Rc<Self> {
+        options.streams_max = options.streams_max.clamp(1, limits::STREAMS_PER_CONNECTION_MAX);
         let alarm = Rc::new(Alarm::default());
         let connections = Rc::new(Self {
             options,

@@ -10,7 +10,7 @@ pub struct Options {
     /// The largest request message, without gRPC's frame head: `--max-request-bytes` and
     /// [`limits::REQUEST_OVERHEAD_BYTES`].
     pub message_bytes_max: usize,
-    /// `--max-concurrent-streams`, at most [`limits::STREAMS_PER_CONNECTION_MAX`].
+    /// `--max-concurrent-streams`; more than [`limits::STREAMS_PER_CONNECTION_MAX`] means that many.
     pub streams_max: u32,
     /// How long a client may take to show which protocol it speaks, and how long until its first request over
     /// HTTP/1.1, or between two, is whole.

@@ -438,6 +438,7 @@ fn insert_status(headers: &mut HeaderMap, status: &Status) {
 fn fail(mut respond: SendResponse<Bytes>, http: StatusCode, status: &Status) {
     let mut response = headers(http);
     insert_status(response.headers_mut(), status);
+    // Required where an encoding was refused, and true everywhere.
     if status.code == Code::Unimplemented {
         response.headers_mut().insert(GRPC_ACCEPT_ENCODING.clone(), IDENTITY.clone());
     }

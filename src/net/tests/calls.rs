@@ -340,6 +340,36 @@ fn large_answers_wait_in_bounded_memory_for_a_slow_reader() {
 }
 
 #[test]
+fn a_stream_waits_while_too_much_is_queued_on_its_connection() {
+    with_server(Options::default(), async |server| {
+        let client = server.client().await;
+        let mut send = client.send.ready().await.unwrap();
+        let mut ask = |path, message: &[u8]| {
+            let (response, mut body) =
+                send.send_request(request(path).body(()).unwrap(), false).unwrap();
+            body.send_data(frame(message), true).unwrap();
+            response
+        };
+        let watch = ask(WATCH, b"").await.unwrap();
+        let mut stream = server.toy.watches.borrow_mut().pop().unwrap();
+        std::future::poll_fn(|context| stream.poll_ready(context)).await.unwrap();
+
+        let large = ask(TXN, (QUEUED_BYTES_MAX + 1_000_000).to_string().as_bytes());
+        until(|| server.toy.taken.get() == 2).await;
+        let is_ready = futures_lite::future::poll_once(std::future::poll_fn(|context| {
+            stream.poll_ready(context)
+        }));
+        assert!(is_ready.await.is_none());
+
+        let large = glommio::spawn_local(collect(large));
+        std::future::poll_fn(|context| stream.poll_ready(context)).await.unwrap();
+        stream.finish(Status::OK);
+        assert_eq!(large.await.unwrap().status().0, 0);
+        drop(watch);
+    });
+}
+
+#[test]
 fn a_drain_answers_what_is_under_way_and_closes() {
     with_server(Options::default(), async |server| {
         let client = server.client().await;

@@ -42,13 +42,17 @@ fn a_request_may_come_byte_by_byte() {
 #[test]
 fn what_is_no_http_is_a_bad_request() {
     with_server(Options::default(), async |server| {
-        for garbage in ["\u{16}\u{3}\u{1}\0\u{5}", "PRI * HTTP/2.0\r\n\r\nSM?", "hello\r\n\r\n"] {
+        for garbage in [&b"hello\r\n\r\n"[..], b"\x16\x03\x01\0\x05\x01\0\0\x01\x03", b"\0\0\0\0"] {
             let mut raw = server.raw().await;
-            write(&mut raw, garbage.as_bytes()).await;
-            raw.shutdown(std::net::Shutdown::Write).await.unwrap();
+            write(&mut raw, garbage).await;
             let answer = String::from_utf8(read_all(&mut raw).await).unwrap();
-            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+            assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
         }
+        // Nearly HTTP/2.
+        let mut raw = server.raw().await;
+        write(&mut raw, b"PRI * HTTP/2.0\r\n\r\nSM?").await;
+        read_all(&mut raw).await;
+        drop(raw);
         until(|| server.connections.statistics().open.get() == 0).await;
     });
 }
