@@ -74,6 +74,7 @@ pub(super) async fn serve<S: Service>(
         bodies: Bodies::default(),
         pings: None,
         draining: false,
+        now: None,
     };
     let end = std::future::poll_fn(|context| connection.turn(context)).await;
     calls.close();
@@ -120,6 +121,8 @@ struct Connection<S> {
     bodies: Bodies,
     pings: Option<PingPong>,
     draining: bool,
+    /// The time of this turn, once something needed it.
+    now: Option<Instant>,
 }
 
 /// Requests whose body is not whole, by stream.
@@ -160,6 +163,7 @@ impl<S: Service> Connection<S> {
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<End> {
         self.control.register(context);
         self.transport.turn_begin();
+        self.now = None;
         if self.control.close.get() {
             return Poll::Ready(End::Done);
         }
@@ -265,7 +269,8 @@ impl<S: Service> Connection<S> {
                 self.calls.release(key, Code::DeadlineExceeded);
                 return;
             }
-            self.calls.set_deadline(key, Some(Instant::now() + timeout));
+            let now = *self.now.get_or_insert_with(Instant::now);
+            self.calls.set_deadline(key, Some(now + timeout));
         }
         self.begin(key, Target::Call(method), recv);
     }

@@ -14,14 +14,14 @@
 //! # What holds
 //!
 //! - Memory is bounded for each connection: requests under way (those whose stream was reset included), their bytes,
-//!   bytes of incomplete requests, answers queued, frames unsent ([`options`] has the numbers). Beyond a bound the
+//!   bytes of incomplete requests, answers queued, frames unsent (`options.rs` has the numbers). Beyond a bound the
 //!   connection takes no new requests, or the newest is refused.
 //! - A turn is bounded, so a client that never stops sending does not keep others waiting.
 //! - A malformed request is answered with a status; only malformed HTTP ends a connection.
-//! - A slot of [`Calls`](reply::Calls) is freed when the service has let go of the call *and* not before, whatever
+//! - A slot of `reply::Calls` is freed when the service has let go of the call *and* not before, whatever
 //!   became of its stream.
 //! - A client that reads nothing, says nothing, or says too much of no use is closed by the shard's clock
-//!   ([`connections`]) or by the guard ([`guard`]).
+//!   (`connections.rs`) or by the guard (`guard.rs`).
 //!
 //! # What it deliberately does not do
 //!

@@ -1,5 +1,7 @@
 //! Framing and headers, by tables, and by bytes drawn at random.
 
+#![allow(clippy::indexing_slicing)]
+
 use super::*;
 
 const BYTES_MAX: usize = 1000;

@@ -1,5 +1,7 @@
 //! Frame heads are followed however they are cut, and floods are seen.
 
+#![allow(clippy::indexing_slicing)]
+
 use super::*;
 
 const LIMITS: Limits = Limits {

@@ -343,18 +343,18 @@ fn large_answers_wait_in_bounded_memory_for_a_slow_reader() {
 fn a_stream_waits_while_too_much_is_queued_on_its_connection() {
     with_server(Options::default(), async |server| {
         let client = server.client().await;
-        let ask = async |path, message: &[u8]| {
-            let mut send = client.send.clone().ready().await.unwrap();
+        let mut send = client.send.ready().await.unwrap();
+        let mut ask = |path, message: &[u8]| {
             let (response, mut body) =
                 send.send_request(request(path).body(()).unwrap(), false).unwrap();
             body.send_data(frame(message), true).unwrap();
             response
         };
-        let watch = ask(WATCH, b"").await.await.unwrap();
+        let watch = ask(WATCH, b"").await.unwrap();
         let mut stream = server.toy.watches.borrow_mut().pop().unwrap();
         std::future::poll_fn(|context| stream.poll_ready(context)).await.unwrap();
 
-        let large = ask(TXN, (QUEUED_BYTES_MAX + 1_000_000).to_string().as_bytes()).await;
+        let large = ask(TXN, (QUEUED_BYTES_MAX + 1_000_000).to_string().as_bytes());
         until(|| server.toy.taken.get() == 2).await;
         let is_ready = futures_lite::future::poll_once(std::future::poll_fn(|context| {
             stream.poll_ready(context)
