@@ -38,13 +38,22 @@ impl Disk {
 
     /// Writes a file that leaves no more than `FREE_BYTES`.
     fn fill(&self) -> PathBuf {
-        let statistics = rustix::fs::statvfs(&self.mount).expect("statvfs of the mount");
-        let free = statistics.f_bavail * statistics.f_frsize;
         let ballast = self.mount.join("ballast");
         let file = std::fs::File::create(&ballast).expect("make the ballast");
-        let flags = rustix::fs::FallocateFlags::empty();
-        rustix::fs::fallocate(&file, flags, 0, free.saturating_sub(FREE_BYTES).max(1))
-            .expect("fill the disk");
+        // The server prepares a segment meanwhile, so what was free a moment ago may be taken.
+        loop {
+            let statistics = rustix::fs::statvfs(&self.mount).expect("statvfs of the mount");
+            let free = statistics.f_bavail * statistics.f_frsize;
+            if free <= FREE_BYTES {
+                break;
+            }
+            let flags = rustix::fs::FallocateFlags::empty();
+            match rustix::fs::fallocate(&file, flags, 0, free - FREE_BYTES) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::NOSPC) => {}
+                Err(errno) => panic!("fill the disk: {errno}"),
+            }
+        }
         ballast
     }
 }
