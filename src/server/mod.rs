@@ -1,8 +1,8 @@
 //! Starts and ends a member: executors on cores, the mesh between them, ordered shutdown.
 //!
-//! The only module that starts executors. One of them, the log shard's, drives raft, log and store ([`log_shard`]) and
-//! accepts connections, which it places ([`placement`]); every one of them, the log shard's too, serves connections
-//! ([`frontend`], [`shard`]).
+//! The only module that starts executors. One of them, the log shard's, drives raft, log and store (`log_shard`) and
+//! accepts connections, which it places (`placement`); every one of them, the log shard's too, serves connections
+//! (`frontend`, `shard`).
 //!
 //! # Start
 //!
