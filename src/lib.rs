@@ -14,3 +14,4 @@ pub mod raft;
 pub mod server;
 pub mod store;
 pub mod tree;
+pub mod version;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::api::node::{Identity, Published};
 use crate::api::operations::Operations;
-use crate::api::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
+use crate::version::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 
 /// Upper bounds of the disk histograms' buckets: etcd's, 1 ms doubling, with finer ones before for fast disks.
 const DISK_BUCKETS: [Duration; 17] = {

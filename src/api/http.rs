@@ -12,7 +12,7 @@ use futures_lite::future::or;
 use http::{Method, Request, Response, StatusCode, header};
 
 use super::node::{Node, linearizable};
-use super::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
+use crate::version::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 
 /// How long a health check waits for a linearizable read.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);

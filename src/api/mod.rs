@@ -13,9 +13,3 @@ pub mod v3;
 
 pub use call::{Call, Cancelled, Code, Encoded, Reply, ReplyStream, Service, Status};
 pub use method::Method;
-
-/// The etcd whose API this is. Clients choose features by it.
-pub const ETCD_VERSION: &str = "3.7.1";
-
-/// The cluster version and storage version that go with [`ETCD_VERSION`].
-pub const ETCD_CLUSTER_VERSION: &str = "3.7.0";

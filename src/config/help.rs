@@ -1,8 +1,8 @@
 //! The texts of `--help` and `--version`.
 
-use super::ETCD_VERSION;
 use super::flags::{Flag, Group, Kind, Standing};
 use super::table::FLAGS;
+use crate::version::ETCD_VERSION;
 
 const USAGE: &str = "\
 Urd, a durable key-value store for metadata that speaks etcd's API.

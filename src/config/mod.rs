@@ -44,9 +44,6 @@ pub use self::settings::Origin;
 use self::settings::Settings;
 pub use self::url::{ListenUrl, Scheme, Url};
 
-/// The version of etcd whose API is spoken. Clients choose features by it.
-pub const ETCD_VERSION: &str = "3.7.1";
-
 /// Everything that a member is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {

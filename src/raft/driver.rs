@@ -34,6 +34,8 @@ pub struct Options {
     pub voters: Vec<MemberId>,
     /// Ticks without a leader before an election.
     pub election_ticks: usize,
+    /// Whether elections are probed before they are held.
+    pub pre_vote: bool,
     /// Differs at every start of this member, so that read contexts never repeat.
     pub start: u64,
 }
@@ -174,7 +176,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             max_size_per_msg: limits::BATCH_BYTES as u64,
             max_inflight_msgs: 256,
             check_quorum: true,
-            pre_vote: true,
+            pre_vote: options.pre_vote,
             max_committed_size_per_ready: limits::APPLY_BYTES_PER_TURN as u64,
             ..raft::Config::default()
         };

@@ -26,7 +26,8 @@ fn open(disk: &MemoryDisk, start: u64) -> TestDriver {
     let options = urd_wal::Options { segment_bytes: SEGMENT_BYTES, salt: start };
     let (log, recovered) = block_on(Log::open(disk.clone(), options)).unwrap();
     let member = MemberId(1);
-    let options = Options { member, voters: vec![member], election_ticks: 10, start };
+    let options =
+        Options { member, voters: vec![member], election_ticks: 10, pre_vote: true, start };
     let mut driver = Driver::open(&options, log, &recovered, Store::new()).unwrap();
     driver.campaign_if_alone().unwrap();
     driver
@@ -205,7 +206,8 @@ fn run_until_crash(disk: &MemoryDisk) -> u32 {
     let Some(opened) = unless_crashed(disk, Log::open(disk.clone(), options)) else { return 0 };
     let (log, recovered) = opened.unwrap();
     let member = MemberId(1);
-    let options = Options { member, voters: vec![member], election_ticks: 10, start: 1 };
+    let options =
+        Options { member, voters: vec![member], election_ticks: 10, pre_vote: true, start: 1 };
     let mut driver = TestDriver::open(&options, log, &recovered, Store::new()).unwrap();
     driver.campaign_if_alone().unwrap();
     let mut count = 0;

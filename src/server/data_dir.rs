@@ -104,16 +104,23 @@ impl DataDir {
         fresh: StoredIdentity,
         log_dir: &Path,
     ) -> Result<StoredIdentity, DataDirError> {
+        if let Some(stored) = self.stored_identity()? {
+            return Ok(stored);
+        }
+        if holds_files(log_dir)? {
+            return Err(DataDirError::LogWithoutIdentity(log_dir.to_owned()));
+        }
+        let path = self.path.join(IDENTITY);
+        self.store(&fresh).map_err(|source| io_error("write", &path, source))?;
+        Ok(fresh)
+    }
+
+    /// The identity on disk, if a member was started here before.
+    pub fn stored_identity(&self) -> Result<Option<StoredIdentity>, DataDirError> {
         let path = self.path.join(IDENTITY);
         match fs::read(&path) {
-            Ok(bytes) => parse(&path, &bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if holds_files(log_dir)? {
-                    return Err(DataDirError::LogWithoutIdentity(log_dir.to_owned()));
-                }
-                self.store(&fresh).map_err(|source| io_error("write", &path, source))?;
-                Ok(fresh)
-            }
+            Ok(bytes) => parse(&path, &bytes).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(io_error("read", &path, source)),
         }
     }
@@ -179,7 +186,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("wal");
         let data_dir = DataDir::open(&directory.path().join("a")).unwrap();
+        assert_eq!(data_dir.stored_identity().unwrap(), None);
         assert_eq!(data_dir.identity(fresh(), &log).unwrap(), fresh());
+        assert_eq!(data_dir.stored_identity().unwrap(), Some(fresh()));
         let other = StoredIdentity::new(7, 8, vec![8]);
         assert_eq!(data_dir.identity(other, &log).unwrap(), fresh());
     }

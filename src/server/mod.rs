@@ -47,7 +47,7 @@ use self::placement::Placement;
 use self::shard::{Shard, Shared, Uplink};
 pub use self::start::RunError;
 use crate::api::node::{Identity, Limits, Published};
-use crate::config::{Config, ListenUrl};
+use crate::config::{ClusterState, Config, ListenUrl};
 use crate::ids::{ClusterId, Index, MemberId, Term};
 use crate::limits;
 use crate::metrics::Metrics;
@@ -69,7 +69,10 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     data_dir::make_private(&log_dir)?;
     let computed = config.identity();
     let fresh = StoredIdentity::new(computed.cluster.0, computed.member.0, vec![computed.member.0]);
-    let stored = data_dir.identity(fresh, &log_dir)?;
+    let stored = match config.initial_cluster_state {
+        ClusterState::New => data_dir.identity(fresh, &log_dir)?,
+        ClusterState::Existing => data_dir.stored_identity()?.ok_or(RunError::NothingToJoin)?,
+    };
     let clients = listen(&config.listen_client_urls, "clients")?;
     let http = listen(&config.listen_client_http_urls, "clients over HTTP")?;
     let metrics = listen(&config.listen_metrics_urls, "metrics")?;
@@ -242,6 +245,7 @@ impl Member<'_> {
             member: MemberId(self.stored.member_id),
             voters: self.stored.voters.iter().copied().map(MemberId).collect(),
             election_ticks: usize::try_from(ticks).unwrap_or(usize::MAX).max(2),
+            pre_vote: config.pre_vote,
             start: random()?,
         })
     }

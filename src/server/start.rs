@@ -15,6 +15,13 @@ pub enum RunError {
     /// See [`DataDirError`].
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// A first start was to join a cluster, and no other member is known.
+    #[error(
+        "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs \
+         (--initial-cluster-state=existing joins a running cluster, and --initial-cluster names no other member: \
+         start a new cluster with --initial-cluster-state=new)"
+    )]
+    NothingToJoin,
     /// An address cannot be listened on.
     #[error("{source} (for {purpose})")]
     Listen {

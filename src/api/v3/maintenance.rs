@@ -12,8 +12,8 @@ use urd_proto::etcdserverpb::{
 use super::decode;
 use crate::api::call::{Code, Encoded, Reply, Status};
 use crate::api::node::{Node, header};
-use crate::api::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 use crate::store::{HashScan, TreeHash};
+use crate::version::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 
 /// Bytes hashed before other work of the shard gets its turn.
 const HASH_SLICE_BYTES: usize = 256 * 1024;

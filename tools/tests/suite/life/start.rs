@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use urd_proto::etcdserverpb as pb;
 
 use crate::harness::grpc::put_request;
-use crate::harness::{Client, Form, Launch, Program, Server, only_urd, ports};
+use crate::harness::{Client, Form, Launch, Program, Server, only_urd, ports, scratch_directory};
 
 const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
 
@@ -218,6 +218,22 @@ fn refuses_a_data_directory_in_use() {
         &[&directory],
     );
     first.assert_running("a second server on its directory");
+}
+
+/// Nobody else is named in the initial cluster, so there is nobody to learn the cluster from; etcd ends likewise.
+#[test]
+fn joins_no_cluster_alone_but_goes_on_with_its_own() {
+    let alone = Launch::new(Program::Subject).argument("--initial-cluster-state=existing");
+    let ended = alone.run();
+    assert!(!ended.status.success(), "it started: {}", ended.stderr);
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    let text = "could not retrieve cluster information from the given URLs";
+    assert!(said.contains(text), "{said}");
+
+    let directory = scratch_directory();
+    let start = || Launch::new(Program::Subject).data_directory(directory.path());
+    drop(start().start());
+    start().argument("--initial-cluster-state=existing").start();
 }
 
 #[test]
