@@ -107,13 +107,17 @@ impl Encoded {
     }
 
     /// The message as an uncompressed gRPC frame, or `None` if its length does not fit the head's four bytes.
-    pub fn into_frame(mut self) -> Option<Bytes> {
+    pub fn frame(&mut self) -> Option<&[u8]> {
         let length = u32::try_from(self.payload_len()).ok()?;
-        let (_flag, rest) = self.0.split_first_mut().expect("invariant: the head is reserved");
-        rest.get_mut(..4)
-            .expect("invariant: the head is reserved")
-            .copy_from_slice(&length.to_be_bytes());
-        Some(self.0.freeze())
+        let (head, _) = self.0.split_at_mut_checked(Self::HEAD_BYTES)?;
+        let (_flag, bytes) = head.split_first_mut()?;
+        bytes.copy_from_slice(&length.to_be_bytes());
+        Some(&self.0)
+    }
+
+    /// The frame that [`Encoded::frame`] has made.
+    pub fn into_bytes(self) -> Bytes {
+        self.0.freeze()
     }
 }
 

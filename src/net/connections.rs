@@ -17,8 +17,8 @@ use glommio::timer::Timer;
 use slab::Slab;
 
 use super::deadline::{self, Deadlines};
+use super::http2::Calls;
 use super::options::{Options, SEND_BUFFER_BYTES, SEND_BUFFERS_KEPT};
-use super::reply::Calls;
 use super::statistics::{Statistics, add};
 use crate::limits;
 

@@ -110,6 +110,11 @@ impl Assembler {
         }
     }
 
+    /// Forgets what was held.
+    pub(super) fn clear(&mut self) {
+        self.state = Assembled::Nothing;
+    }
+
     /// The message, at the end of the body.
     pub(super) fn finish(self) -> Result<Bytes, Status> {
         let body = match self.state {

@@ -18,10 +18,9 @@
 //!   connection takes no new requests, or the newest is refused.
 //! - A turn is bounded, so a client that never stops sending does not keep others waiting.
 //! - A malformed request is answered with a status; only malformed HTTP ends a connection.
-//! - A slot of `reply::Calls` is freed when the service has let go of the call *and* not before, whatever
-//!   became of its stream.
+//! - A call's slot is freed when the service has let go of it *and* not before, whatever became of its stream.
 //! - A client that reads nothing, says nothing, or says too much of no use is closed by the shard's clock
-//!   (`connections.rs`) or by the guard (`guard.rs`).
+//!   (`connections.rs`) or by the guard (`http2/guard.rs`).
 //!
 //! # What it deliberately does not do
 //!
@@ -29,16 +28,13 @@
 //! compression: `grpc-encoding` other than `identity` is refused as gRPC says. It does not bound the size of one
 //! answer: the service does. It does not place connections on shards: `server` does.
 
-mod authority;
 mod connections;
 mod deadline;
 mod grpc;
-mod guard;
 mod http1;
 mod http2;
 mod listener;
 mod options;
-mod reply;
 mod sniff;
 mod statistics;
 mod transport;

@@ -67,16 +67,10 @@ pub(super) const SEND_BUFFERS_KEPT: usize = 4;
 
 /// Answers queued on a connection and not yet sent: beyond this it takes no new request.
 pub(super) const QUEUED_BYTES_MAX: usize = 4 * limits::MIB;
-/// An answer of at least this size is counted as queued until it is sent; of smaller ones there is at most one for
-/// each stream.
-pub(super) const QUEUED_COUNTED_BYTES_MIN: usize = 1024;
 /// Requests handed to the service and not yet answered, in bytes: beyond this a connection takes no new request.
 pub(super) const HELD_BYTES_MAX: usize = 64 * limits::MIB;
 /// Requests that have begun and not ended, in bytes that arrived: beyond this the next piece is refused.
 pub(super) const BODIES_BYTES_MAX: usize = 64 * limits::MIB;
-/// One stream's queued answer, as `h2` bounds it for those that wait for capacity.
-pub(super) const STREAM_QUEUED_BYTES_MAX: usize = 256 * 1024;
-
 /// What a client may send on one stream before we take it: so much that the largest request etcd takes by default
 /// needs no window update on its way.
 pub(super) const STREAM_WINDOW_BYTES: u32 = 2 << 20;
@@ -90,8 +84,6 @@ pub(super) const HEADER_LIST_BYTES: u32 = 64 * 1024;
 pub(super) const IDLE_FRAMES_PER_SECOND: u32 = 1000;
 /// See [`IDLE_FRAMES_PER_SECOND`].
 pub(super) const RESETS_PER_SECOND: u32 = 8192;
-/// Streams that were reset before we took them, at once.
-pub(super) const RESETS_BEFORE_ACCEPT: usize = 256;
 
 const _: () = assert!(STREAM_WINDOW_BYTES < CONNECTION_WINDOW_BYTES);
 const _: () = assert!(limits::REQUEST_BYTES_DEFAULT < STREAM_WINDOW_BYTES as usize);

@@ -1,17 +1,13 @@
-//! A socket as `h2` and `hyper` want it: with their traits, one send for many frames, and a bound on each turn.
+//! A socket with a bound on each turn, and one send for many frames.
 //!
-//! A [`Transport`] is shared by a connection's task and by the protocol library that the task drives. The library
-//! writes into a buffer and believes that it flushes; the task sends the buffer once, at the end of its turn. So when
-//! a batch of calls is answered, `h2` is polled once and all frames leave in one system call. Only a full buffer is
-//! sent at once, and then the library is told to wait, which is how a slow reader is felt.
+//! Reads go through one buffer of the executor's thread: a system call takes what has come, up to its size, and the
+//! connection looks at it there. A turn receives [`TURN_RECEIVE_BYTES`] at most; a client that never stops sending
+//! shares the executor like the others.
 //!
-//! Reads go through one buffer of the executor's thread: a system call takes what has come, up to its size, and what
-//! the library has no room for waits here. A turn receives [`TURN_RECEIVE_BYTES`] at most; a client that never stops
-//! sending shares the executor like the others.
-//!
-//! It knows nothing of frames except that a [`Guard`] wants to see what is received.
+//! `hyper` gets what it wants of a socket by [`Http1Io`]: it writes into a buffer, which is sent at the end of its
+//! turn; only a full buffer is sent at once, and then `hyper` is told to wait, which is how a slow reader is felt.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,10 +15,8 @@ use std::task::{Context, Poll, ready};
 
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
-use tokio::io::ReadBuf;
 
 use super::connections::{Connections, Control};
-use super::guard::{Guard, Moment};
 use super::options::{SEND_BUFFER_BYTES, TURN_RECEIVE_BYTES};
 use super::statistics::add;
 
@@ -39,8 +33,6 @@ pub(super) struct Transport {
     connections: Rc<Connections>,
     control: Rc<Control>,
     inner: RefCell<Inner>,
-    /// Calls under way, for the guard's judgement of pings.
-    pub(super) calls_open: Cell<usize>,
 }
 
 struct Inner {
@@ -48,7 +40,6 @@ struct Inner {
     /// Received and not yet taken: what was looked at to tell the protocol, and what a library had no room for.
     unread: Vec<u8>,
     unread_taken: usize,
-    guard: Option<Guard>,
     /// Bytes that this turn may still receive.
     turn_left: usize,
     /// This turn has found the socket empty; glommio wakes the task when it no longer is.
@@ -56,10 +47,8 @@ struct Inner {
 
     unsent: Vec<u8>,
     unsent_sent: usize,
-    /// The library was told to wait for room in `unsent`.
+    /// `hyper` was told to wait for room in `unsent`.
     writer_waits: bool,
-    /// `unsent` ends with a whole frame.
-    at_boundary: bool,
 }
 
 impl Transport {
@@ -75,15 +64,12 @@ impl Transport {
                 stream,
                 unread: Vec::new(),
                 unread_taken: 0,
-                guard: None,
                 turn_left: TURN_RECEIVE_BYTES,
                 turn_empty: false,
                 unsent: Vec::new(),
                 unsent_sent: 0,
                 writer_waits: false,
-                at_boundary: true,
             }),
-            calls_open: Cell::new(0),
         })
     }
 
@@ -117,21 +103,29 @@ impl Transport {
         Poll::Ready(Ok(look(unread)))
     }
 
-    /// Shows all that is received from here on to `guard`, and the part of what was looked at that follows the
-    /// first `skip` bytes.
-    pub(super) fn set_guard(&self, mut guard: Guard, skip: usize) {
-        let mut inner = self.inner.borrow_mut();
-        guard.observe(inner.unread.get_mut(skip..).unwrap_or_default(), self.moment());
-        inner.guard = Some(guard);
+    /// Takes what was looked at and not read.
+    pub(super) fn take_unread(&self) -> Vec<u8> {
+        std::mem::take(&mut self.inner.borrow_mut().unread)
     }
 
-    /// What the guard saw.
-    pub(super) fn with_guard<R>(&self, look: impl FnOnce(&mut Guard) -> R) -> Option<R> {
-        self.inner.borrow_mut().guard.as_mut().map(look)
-    }
-
-    fn moment(&self) -> Moment {
-        Moment { second: self.connections.second(), calls: self.calls_open.get() }
+    /// Receives once, as far as this turn may, and shows it to `look`; says how much it was.
+    pub(super) fn poll_look(
+        &self,
+        context: &mut Context<'_>,
+        look: impl FnOnce(&[u8]),
+    ) -> Poll<io::Result<usize>> {
+        let inner = &mut *self.inner.borrow_mut();
+        if inner.turn_empty || inner.turn_left == 0 {
+            return Poll::Pending;
+        }
+        let bytes_max = inner.turn_left;
+        let received = self.poll_receive(context, &mut inner.stream, bytes_max, look);
+        match &received {
+            Poll::Pending => inner.turn_empty = true,
+            Poll::Ready(Ok(received)) => inner.turn_left -= received,
+            Poll::Ready(Err(_)) => {}
+        }
+        received
     }
 
     /// One receive into the thread's buffer.
@@ -140,7 +134,7 @@ impl Transport {
         context: &mut Context<'_>,
         stream: &mut TcpStream,
         bytes_max: usize,
-        take: impl FnOnce(&mut [u8]),
+        take: impl FnOnce(&[u8]),
     ) -> Poll<io::Result<usize>> {
         RECEIVE_BUFFER.with_borrow_mut(|buffer| {
             let bytes_max = bytes_max.min(buffer.len());
@@ -148,7 +142,7 @@ impl Transport {
             let received = ready!(Pin::new(stream).poll_read(context, room))?;
             self.control.on_received(self.connections.tick());
             add(&self.connections.statistics().received_bytes, received as u64);
-            take(buffer.get_mut(..received).unwrap_or_default());
+            take(buffer.get(..received).unwrap_or_default());
             Poll::Ready(Ok(received))
         })
     }
@@ -176,13 +170,8 @@ impl Transport {
         if inner.turn_empty || inner.turn_left == 0 {
             return Poll::Pending;
         }
-
-        let moment = self.moment();
-        let Inner { stream, unread, guard, turn_left, .. } = inner;
+        let Inner { stream, unread, turn_left, .. } = inner;
         let received = self.poll_receive(context, stream, *turn_left, |bytes| {
-            if let Some(guard) = guard {
-                guard.observe(bytes, moment);
-            }
             let taken = bytes.len().min(room);
             take(bytes.get(..taken).unwrap_or_default());
             unread.extend_from_slice(bytes.get(taken..).unwrap_or_default());
@@ -203,7 +192,6 @@ impl Transport {
         }
         let inner = &mut *self.inner.borrow_mut();
         inner.writer_waits = false;
-        inner.at_boundary = false;
         if inner.unsent.capacity() == 0 {
             inner.unsent = self.connections.send_buffer_take();
         }
@@ -215,41 +203,61 @@ impl Transport {
     /// Sends all that was written.
     pub(super) fn poll_send(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let inner = &mut *self.inner.borrow_mut();
-        while inner.unsent_sent < inner.unsent.len() {
-            let rest = inner.unsent.get(inner.unsent_sent..).unwrap_or_default();
-            match Pin::new(&mut inner.stream).poll_write(context, rest) {
+        let Inner { stream, unsent, unsent_sent, .. } = inner;
+        self.poll_send_from(context, stream, unsent, unsent_sent)
+    }
+
+    /// Sends all of `bytes` from `sent` on, and gives the buffer back when that is done.
+    pub(super) fn poll_send_all(
+        &self,
+        context: &mut Context<'_>,
+        bytes: &mut Vec<u8>,
+        sent: &mut usize,
+    ) -> Poll<io::Result<()>> {
+        self.poll_send_from(context, &mut self.inner.borrow_mut().stream, bytes, sent)
+    }
+
+    fn poll_send_from(
+        &self,
+        context: &mut Context<'_>,
+        stream: &mut TcpStream,
+        bytes: &mut Vec<u8>,
+        sent: &mut usize,
+    ) -> Poll<io::Result<()>> {
+        while *sent < bytes.len() {
+            let rest = bytes.get(*sent..).unwrap_or_default();
+            match Pin::new(&mut *stream).poll_write(context, rest) {
                 Poll::Pending => {
                     self.control.on_blocked(self.connections.tick());
                     return Poll::Pending;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(sent)) => {
+                Poll::Ready(Ok(written)) => {
                     self.control.on_sent();
-                    add(&self.connections.statistics().sent_bytes, sent as u64);
-                    inner.unsent_sent += sent;
+                    add(&self.connections.statistics().sent_bytes, written as u64);
+                    *sent += written;
                 }
             }
         }
-        if inner.unsent.capacity() > 0 {
-            inner.unsent_sent = 0;
-            self.connections.send_buffer_return(std::mem::take(&mut inner.unsent));
+        if bytes.capacity() > 0 {
+            *sent = 0;
+            self.connections.send_buffer_return(std::mem::take(bytes));
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Leaves the rest of `bytes` to be sent by [`Transport::poll_shutdown`].
+    pub(super) fn leave_unsent(&self, bytes: Vec<u8>, sent: usize) {
+        let mut inner = self.inner.borrow_mut();
+        inner.unsent = bytes;
+        inner.unsent_sent = sent;
     }
 
     /// Sends all, and tells the client that no more follows.
     pub(super) fn poll_shutdown(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(context))?;
         Pin::new(&mut self.inner.borrow_mut().stream).poll_close(context)
-    }
-
-    /// Appends a frame of our own behind the library's back, if the last one is whole.
-    pub(super) fn append_frame(&self, frame: &[u8]) {
-        let mut inner = self.inner.borrow_mut();
-        if inner.at_boundary {
-            inner.unsent.extend_from_slice(frame);
-        }
     }
 
     /// Receives and forgets, until the client has closed its side.
@@ -264,39 +272,6 @@ impl Transport {
             inner.turn_left = inner.turn_left.saturating_sub(received);
         }
         Poll::Pending
-    }
-}
-
-/// A transport as `h2` wants it.
-pub(super) struct Http2Io(pub(super) Rc<Transport>);
-
-impl tokio::io::AsyncRead for Http2Io {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.0.poll_read(context, buffer.remaining(), |bytes| buffer.put_slice(bytes))
-    }
-}
-
-impl tokio::io::AsyncWrite for Http2Io {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.0.poll_write(context, bytes)
-    }
-
-    /// Claims success: the connection's task sends, once a turn. `h2` calls this with whole frames written only.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.inner.borrow_mut().at_boundary = true;
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_shutdown(context)
     }
 }
 

@@ -42,7 +42,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "urd_wal",
         ],
     ),
-    ("src/net/", &["api", "error", "ids", "limits", "metrics"]),
+    ("src/net/", &["api", "error", "ids", "limits", "metrics", "urd_http2"]),
     ("src/api/", &["error", "ids", "limits", "store", "urd_proto", "version"]),
     ("src/raft/", &["error", "ids", "limits", "store", "tree", "urd_wal"]),
     ("src/store/", &["error", "ids", "limits", "tree", "urd_proto"]),
@@ -55,10 +55,11 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("src/version.rs", &[]),
     ("wal/src/", &[]),
     ("proto/src/", &[]),
+    ("http2/src/", &[]),
 ];
 
 /// The crates of the workspace, as code names them.
-const CRATES: &[&str] = &["urd", "urd_proto", "urd_wal", "urd_tools", "urd_benches"];
+const CRATES: &[&str] = &["urd", "urd_http2", "urd_proto", "urd_wal", "urd_tools", "urd_benches"];
 
 /// Words that would let two members differ, or tie the state machine to a machine.
 const FORBIDDEN_IN_THE_STATE_MACHINE: &[&str] = &[

@@ -257,7 +257,9 @@ fn request(path: &str) -> http::request::Builder {
 }
 
 fn frame(message: &[u8]) -> Bytes {
-    encoded(message).into_frame().unwrap()
+    let mut encoded = encoded(message);
+    encoded.frame().expect("it is small");
+    encoded.into_bytes()
 }
 
 impl Client {

@@ -13,16 +13,17 @@
 //! Deliberately not here: streaming calls, server push, priorities, TLS, compressed messages, and
 //! flow control towards the server's memory: our windows are as large as the protocol allows.
 
-use super::frame::{
-    ErrorCode, HEAD_BYTES, Head, PAYLOAD_BYTES_MAX, PREFACE, STREAM_ID_MAX, WINDOW_DEFAULT,
-    WINDOW_MAX, flag, kind, setting,
-};
-use super::hpack::{self, HeaderError, RequestHead, TABLE_BYTES_DEFAULT, TABLE_RESIZE_TO_0};
+use super::request_head::{RequestHead, TABLE_RESIZE_TO_0};
 use super::response::Incoming;
 use super::status::CallError;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::mem;
+use urd_http2::frame::{
+    ErrorCode, HEAD_BYTES, Head, PAYLOAD_BYTES_MAX, PREFACE, STREAM_ID_MAX, WINDOW_DEFAULT,
+    WINDOW_MAX, flag, kind, setting,
+};
+use urd_http2::hpack::{Decoder, Fields, HeaderError, TABLE_BYTES_DEFAULT};
 
 /// gRPC's head of a message: compressed flag and length.
 pub const MESSAGE_HEAD_BYTES: usize = 5;
@@ -388,7 +389,9 @@ impl<T> Connection<T> {
         let checked = if known_good {
             Ok(())
         } else {
-            let checked = super::status::check_block(&hpack::decode(block)?, ends, incoming.begun);
+            let mut fields = Fields::new(HEADER_BLOCK_BYTES_MAX);
+            Decoder::new(0).decode(block, &mut fields)?;
+            let checked = super::status::check_block(&fields, ends, incoming.begun);
             // What is good after a beginning need not be good without one.
             if checked.is_ok() && (!ends || incoming.begun) {
                 known.clear();

@@ -4,8 +4,7 @@
 //! and wake-ups, and a load generator pays them out of the server's two cores. Everything needed
 //! for unary calls on an unencrypted connection is in these files:
 //!
-//! - [`frame`]: frame heads and numbers,
-//! - [`hpack`] (and `huffman`): header blocks,
+//! - [`request_head`]: the headers that are sent (frame heads and header compression are [`urd_http2`]'s),
 //! - [`connection`] (and `response`): the state of a connection, free of I/O,
 //! - [`status`]: how calls fail,
 //! - [`transport`]: the TCP stream under a connection,
@@ -16,9 +15,7 @@
 
 pub mod connection;
 pub mod endpoint;
-pub mod frame;
-pub mod hpack;
-mod huffman;
+pub mod request_head;
 mod response;
 pub mod status;
 pub mod transport;

@@ -1,8 +1,8 @@
 //! How a call can fail, and what a response's header blocks say about that.
 
-use super::frame::ErrorCode;
-use super::hpack::Field;
 use std::fmt;
+use urd_http2::frame::ErrorCode;
+use urd_http2::hpack::Fields;
 
 /// Why a call has no response. Equal failures have equal texts, so that they can be counted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,9 +64,9 @@ impl fmt::Debug for Code {
 
 /// Judges a header block: the response's beginning, or (`ends`) its trailers, or both in one when
 /// nothing had `begun`.
-pub(super) fn check_block(fields: &[Field], ends: bool, begun: bool) -> Result<(), CallError> {
-    let value = |name: &str| {
-        fields.iter().find(|field| field.name == name.as_bytes()).map(|field| &*field.value)
+pub(super) fn check_block(fields: &Fields, ends: bool, begun: bool) -> Result<(), CallError> {
+    let value = |wanted: &str| {
+        fields.iter().find(|(name, _)| *name == wanted.as_bytes()).map(|(_, value)| value)
     };
     if !begun {
         let http = value(":status").ok_or(CallError::Malformed("it has no HTTP status"))?;

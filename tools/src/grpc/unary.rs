@@ -3,7 +3,7 @@
 
 use super::connection::{Connection, Keep, MESSAGE_HEAD_BYTES};
 use super::endpoint::{Endpoint, EndpointError};
-use super::hpack::RequestHead;
+use super::request_head::RequestHead;
 use super::status::CallError;
 use super::transport::{Transport, TransportError};
 use futures_lite::{FutureExt, future};

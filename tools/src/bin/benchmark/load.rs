@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use urd_tools::grpc::connection::{Connection, Finished, Keep};
-use urd_tools::grpc::hpack::RequestHead;
+use urd_tools::grpc::request_head::RequestHead;
 use urd_tools::grpc::status::CallError;
 use urd_tools::grpc::transport::{Transport, TransportError};
 

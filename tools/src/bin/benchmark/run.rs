@@ -18,7 +18,7 @@ use std::sync::{Arc, Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use urd_tools::grpc::endpoint::Endpoint;
-use urd_tools::grpc::hpack::RequestHead;
+use urd_tools::grpc::request_head::RequestHead;
 use urd_tools::report::{Latency, Report, histogram_pairs};
 
 /// Connections being made at once by a thread: a listener's backlog is bounded.

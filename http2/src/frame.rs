@@ -1,7 +1,6 @@
-//! HTTP/2 frame heads (RFC 9113, section 4.1) and the numbers that a client meets in them.
+//! HTTP/2 frame heads (RFC 9113, section 4.1) and the numbers in them.
 //!
-//! Payloads are not parsed here: what a frame means depends on the connection's state, so that
-//! stands in [`super::connection`].
+//! Payloads are not parsed here: what a frame means depends on the connection's state.
 
 use std::fmt;
 
@@ -22,6 +21,7 @@ pub const WINDOW_DEFAULT: i64 = 65_535;
 pub mod kind {
     pub const DATA: u8 = 0;
     pub const HEADERS: u8 = 1;
+    pub const PRIORITY: u8 = 2;
     pub const RST_STREAM: u8 = 3;
     pub const SETTINGS: u8 = 4;
     pub const PUSH_PROMISE: u8 = 5;
@@ -47,6 +47,7 @@ pub mod setting {
     pub const MAX_CONCURRENT_STREAMS: u16 = 3;
     pub const INITIAL_WINDOW_SIZE: u16 = 4;
     pub const MAX_FRAME_SIZE: u16 = 5;
+    pub const MAX_HEADER_LIST_SIZE: u16 = 6;
 }
 
 /// The nine bytes before every payload.
@@ -90,7 +91,15 @@ pub struct ErrorCode(pub u32);
 
 impl ErrorCode {
     pub const NO_ERROR: ErrorCode = ErrorCode(0);
+    pub const PROTOCOL_ERROR: ErrorCode = ErrorCode(1);
+    pub const INTERNAL_ERROR: ErrorCode = ErrorCode(2);
+    pub const FLOW_CONTROL_ERROR: ErrorCode = ErrorCode(3);
+    pub const STREAM_CLOSED: ErrorCode = ErrorCode(5);
+    pub const FRAME_SIZE_ERROR: ErrorCode = ErrorCode(6);
     pub const REFUSED_STREAM: ErrorCode = ErrorCode(7);
+    pub const CANCEL: ErrorCode = ErrorCode(8);
+    pub const COMPRESSION_ERROR: ErrorCode = ErrorCode(9);
+    pub const ENHANCE_YOUR_CALM: ErrorCode = ErrorCode(11);
 
     fn name(self) -> Option<&'static str> {
         const NAMES: [&str; 14] = [

@@ -69,9 +69,9 @@ const fn tables() -> Tables {
     tables
 }
 
-/// Decodes `input`; none if it is no valid string of this code.
-pub(super) fn decode(input: &[u8]) -> Option<Vec<u8>> {
-    let mut output = Vec::with_capacity(input.len() * 8 / 5);
+/// Decodes `input` behind what `output` has; none if it is no valid string of this code.
+pub(super) fn decode(input: &[u8], output: &mut Vec<u8>) -> Option<()> {
+    output.reserve(input.len() * 8 / 5);
     let mut code = 0;
     let mut length = 0;
     for byte in input {
@@ -90,7 +90,7 @@ pub(super) fn decode(input: &[u8]) -> Option<Vec<u8>> {
     }
     let bits = length as u32;
     let padding_is_ones = code == (1 << bits) - 1;
-    (bits <= PADDING_BITS_MAX && padding_is_ones).then_some(output)
+    (bits <= PADDING_BITS_MAX && padding_is_ones).then_some(())
 }
 
 /// Encodes, so that tests can make what decoding is tried on.
