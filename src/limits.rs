@@ -29,6 +29,9 @@ pub const PROPOSAL_BYTES_PER_SHARD_MAX: usize = 256 * MIB;
 /// Log writes under way at once.
 pub const LOG_WRITES_IN_FLIGHT: usize = 8;
 
+/// A lone request's write is waited for by the whole shard as long as writes typically take less than this.
+pub const LONE_WRITE_TIME_MAX: Duration = Duration::from_millis(1);
+
 /// Requests or bytes that make a batch worth another write while one is under way; below, waiting gathers more.
 pub const BATCH_REQUESTS_WORTH_A_WRITE: usize = 128;
 /// See [`BATCH_REQUESTS_WORTH_A_WRITE`].

@@ -12,7 +12,7 @@ use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message, MessageType
 use raft::{RawNode, StateRole};
 use thiserror::Error;
 use urd_wal::disk::Disk;
-use urd_wal::{Completed, Log, Recovered, WriteError, WriteNumber};
+use urd_wal::{Completed, Log, Recovered, Waiting, WriteError, WriteNumber};
 
 use super::entry::{self, MalformedRecord};
 use super::pending::Pending;
@@ -273,8 +273,9 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         messages
     }
 
-    /// One turn, or `None` if there is nothing to do. The numbers are those of the module's page.
-    pub fn turn(&mut self) -> Result<Option<Turn<P, R>>, Fatal> {
+    /// One turn, or `None` if there is nothing to do; `waiting` is for the write it may start. The numbers are those of
+    /// the module's page.
+    pub fn turn(&mut self, waiting: Waiting) -> Result<Option<Turn<P, R>>, Fatal> {
         if !self.node.has_ready() {
             return Ok(None);
         }
@@ -288,7 +289,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             self.window.set_hard_state(state.clone());
             self.unsaved = Some(state.clone());
         }
-        let write = self.append(&entries, ready.must_sync())?;
+        let write = self.append(waiting, &entries, ready.must_sync())?;
         // 3. Committed entries are applied while the disk works.
         let mut outcomes = Vec::new();
         let mut lost = Vec::new();
@@ -333,7 +334,12 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     }
 
     /// Appends `entries`, and the hard state if it changed; a changed commit index alone is not worth a write.
-    fn append(&mut self, entries: &[Entry], must_sync: bool) -> Result<Option<Write>, Fatal> {
+    fn append(
+        &mut self,
+        waiting: Waiting,
+        entries: &[Entry],
+        must_sync: bool,
+    ) -> Result<Option<Write>, Fatal> {
         if entries.is_empty() && !must_sync {
             return Ok(None);
         }
@@ -347,7 +353,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
                 payload: [head, &entry.data],
             })
             .collect();
-        let write = self.log.append(hard_state.as_ref().map(|state| &state[..]), &records)?;
+        let hard_state = hard_state.as_ref().map(|state| &state[..]);
+        let write = self.log.append_waiting(waiting, hard_state, &records)?;
         self.last_write = write.number;
         let bytes = entries.iter().map(|entry| entry.data.len()).sum();
         Ok(Some(Write { bytes, done: Box::pin(write.done) }))

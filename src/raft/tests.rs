@@ -8,8 +8,8 @@ use std::pin::pin;
 use bytes::Bytes;
 use futures_lite::future::{block_on, poll_once};
 use urd_proto::etcdserverpb::{PutRequest, RangeRequest};
-use urd_wal::Log;
 use urd_wal::disk::memory::{MemoryDisk, Survival};
+use urd_wal::{Log, Waiting};
 
 use super::{Driver, Options, Turn, Write};
 use crate::error::Unavailable;
@@ -55,7 +55,7 @@ fn put(key: u32) -> Bytes {
 /// Turns and does the writes until nothing is left to do. Returns the turns.
 fn settle(driver: &mut TestDriver) -> Vec<Turn<u32, u32>> {
     let mut turns = Vec::new();
-    while let Some(mut turn) = driver.turn().unwrap() {
+    while let Some(mut turn) = driver.turn(Waiting::Task).unwrap() {
         if let Some(write) = turn.write.take() {
             complete(driver, write);
         }
@@ -93,10 +93,10 @@ fn keys(driver: &mut TestDriver) -> u32 {
 fn nothing_is_acknowledged_before_its_write_is_durable() {
     let mut driver = leader(&MemoryDisk::new(BLOCK), 1);
     driver.propose(put(0), 0).unwrap();
-    let turn = driver.turn().unwrap().unwrap();
+    let turn = driver.turn(Waiting::Task).unwrap().unwrap();
     assert!(turn.outcomes.is_empty());
     let write = turn.write.unwrap();
-    assert!(driver.turn().unwrap().is_none_or(|turn| turn.outcomes.is_empty()));
+    assert!(driver.turn(Waiting::Task).unwrap().is_none_or(|turn| turn.outcomes.is_empty()));
     assert_eq!(driver.publish().revision(), Revision(1));
     complete(&mut driver, write);
     assert_eq!(acknowledged(&settle(&mut driver)), [0]);
@@ -109,7 +109,7 @@ fn writes_that_complete_out_of_order_are_acknowledged_in_order() {
     let mut writes = Vec::new();
     for proposal in 0..3 {
         driver.propose(put(proposal), proposal).unwrap();
-        while let Some(turn) = driver.turn().unwrap() {
+        while let Some(turn) = driver.turn(Waiting::Task).unwrap() {
             assert!(turn.outcomes.is_empty());
             writes.extend(turn.write);
         }
@@ -213,7 +213,7 @@ fn run_until_crash(disk: &MemoryDisk) -> u32 {
     let mut count = 0;
     let mut proposed = 0;
     loop {
-        while let Some(turn) = driver.turn().unwrap() {
+        while let Some(turn) = driver.turn(Waiting::Task).unwrap() {
             count += u32::try_from(turn.outcomes.len()).unwrap();
             let Some(write) = turn.write else { continue };
             match unless_crashed(disk, write.done) {

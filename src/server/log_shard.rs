@@ -5,7 +5,8 @@
 //! 1. Take what came in: proposals and reads from shards, completed writes.
 //! 2. All waiting reads share one read index.
 //! 3. Queued batches become one entry, if the disk is idle or the queue is worth another write beside the one under
-//!    way. Waiting costs nothing then: what gathers meanwhile shares the next write.
+//!    way. Waiting costs nothing then: what gathers meanwhile shares the next write. A lone request's write is waited
+//!    for by the thread itself.
 //! 4. Turn the driver until it has nothing to do; start the writes it asks for.
 //! 5. Publish what was applied, then answer: whoever hears of a write, or of a read index, finds it published.
 //! 6. Background: a slice of a compaction, a segment prepared ahead.
@@ -17,10 +18,11 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use urd_wal::disk::Disk;
-use urd_wal::{Completed, Prepared, WriteError};
+use urd_wal::{Completed, Prepared, Waiting, WriteError};
 
 use super::frontend::Frontend;
 use super::mesh::{Key, Outbox, ToLog, ToShard};
@@ -40,6 +42,10 @@ pub struct Inbox<D: Disk> {
     messages: RefCell<VecDeque<ToLog>>,
     written: RefCell<VecDeque<Result<Completed, WriteError>>>,
     prepared: RefCell<Option<Prepared<D>>>,
+    /// This executor has served reads since the last pass.
+    reads_seen: Cell<bool>,
+    /// How long a log write typically takes.
+    write_time: Cell<Duration>,
     signal: Signal,
 }
 
@@ -49,6 +55,8 @@ impl<D: Disk> Default for Inbox<D> {
             messages: RefCell::default(),
             written: RefCell::default(),
             prepared: RefCell::default(),
+            reads_seen: Cell::new(false),
+            write_time: Cell::new(2 * limits::LONE_WRITE_TIME_MAX),
             signal: Signal::default(),
         }
     }
@@ -59,6 +67,18 @@ impl<D: Disk> Inbox<D> {
     pub fn push(&self, message: ToLog) {
         self.messages.borrow_mut().push_back(message);
         self.signal.set();
+    }
+
+    /// The shard on the log shard's executor serves a read.
+    pub fn note_read(&self) {
+        self.reads_seen.set(true);
+    }
+
+    /// Moves the typical time by an eighth towards what one write took: a median that follows, and that a few slow
+    /// writes do not move far.
+    fn note_write(&self, took: Duration) {
+        let typical = self.write_time.get();
+        self.write_time.set(if took > typical { typical * 9 / 8 } else { typical * 7 / 8 });
     }
 }
 
@@ -163,12 +183,14 @@ impl<D: Disk + 'static> LogShard<D> {
         self.start_reads();
         let mut applied = Applied::default();
         loop {
+            let waiting = if self.is_alone() { Waiting::Thread } else { Waiting::Task };
             let proposed = self.propose();
-            self.turn(&mut applied)?;
+            self.turn(waiting, &mut applied)?;
             if !proposed {
                 break;
             }
         }
+        self.inbox.reads_seen.set(false);
         let more = !self.driver.compact_slice();
         self.publish();
         self.answer(applied);
@@ -177,10 +199,13 @@ impl<D: Disk + 'static> LogShard<D> {
     }
 
     /// Turns the driver until it has nothing to do.
-    fn turn(&mut self, applied: &mut Applied) -> Result<(), Failure> {
-        while let Some(turn) = self.driver.turn()? {
+    fn turn(&mut self, waiting: Waiting, applied: &mut Applied) -> Result<(), Failure> {
+        while let Some(turn) = self.driver.turn(waiting)? {
             if let Some(write) = turn.write {
-                self.start_write(write);
+                match waiting {
+                    Waiting::Task => self.start_write(write),
+                    Waiting::Thread => self.write(write)?,
+                }
             }
             applied.outcomes.extend(turn.outcomes);
             applied.lost.extend(turn.lost);
@@ -245,6 +270,15 @@ impl<D: Disk + 'static> LogShard<D> {
         }
     }
 
+    /// Whether one request is all there is to do, and soon done: then the thread waits for its write. Whoever comes
+    /// meanwhile could not have been written earlier, since a small write waits for the one before it.
+    fn is_alone(&self) -> bool {
+        self.queued_requests == 1
+            && self.driver.writes_in_flight() == 0
+            && !self.inbox.reads_seen.get()
+            && self.inbox.write_time.get() < limits::LONE_WRITE_TIME_MAX
+    }
+
     /// Makes one entry of the queue, if it is worth one. Says whether it did.
     fn propose(&mut self) -> bool {
         if !self.worth_a_write() {
@@ -287,11 +321,28 @@ impl<D: Disk + 'static> LogShard<D> {
         glommio::spawn_local(async move {
             let start = Instant::now();
             let result = write.done.await;
-            shared.metrics.wal_write(start.elapsed(), write.bytes as u64);
+            let took = start.elapsed();
+            inbox.note_write(took);
+            shared.metrics.wal_write(took, write.bytes as u64);
             inbox.written.borrow_mut().push_back(result);
             inbox.signal.set();
         })
         .detach();
+    }
+
+    /// Does a write that completes when it is polled first.
+    fn write(&mut self, mut write: Write) -> Result<(), Failure> {
+        let start = Instant::now();
+        let polled = write.done.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(result) = polled else {
+            unreachable!("invariant: a write that the thread waits for is done at once")
+        };
+        let took = start.elapsed();
+        self.inbox.note_write(took);
+        self.shared.metrics.wal_write(took, write.bytes as u64);
+        let messages = self.driver.written(result?);
+        debug_assert!(messages.is_empty());
+        Ok(())
     }
 
     fn publish(&mut self) {

@@ -291,6 +291,9 @@ impl Node for Shard {
 
     fn count_range(&self) {
         self.ranges.set(self.ranges.get() + 1);
+        if let Uplink::Local(inbox) = &self.uplink {
+            inbox.note_read();
+        }
     }
 
     fn metrics(&self) -> String {

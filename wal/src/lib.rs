@@ -67,7 +67,7 @@ pub use error::{
 };
 pub use format::{Position, SegmentId};
 pub use log::check::{Checked, check};
-pub use log::{HARD_STATE_BYTES_MAX, Log, Recovered, Write};
+pub use log::{HARD_STATE_BYTES_MAX, Log, Recovered, Waiting, Write};
 pub use options::{Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use segment::{Prepare, Prepared};
 pub use writer::{Completed, ENTRY_BYTES, Entry, WriteNumber};

@@ -87,6 +87,16 @@ impl<F> Segment<F> {
     }
 }
 
+/// Who waits for the medium while a write is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// The task that runs the write; its thread goes on with others.
+    Task,
+    /// The whole thread: the write completes when it is polled first. It takes no turn of an executor and, on many
+    /// devices, no kernel worker, which is most of what a small write costs beside the device.
+    Thread,
+}
+
 /// An append that has been accepted. Until `done` has completed, the write's bytes may or may not
 /// be on the disk.
 #[must_use = "nothing is written until `done` is run"]
@@ -181,7 +191,7 @@ impl<D: Disk> Log<D> {
         self.ready.push_back(first);
         self.roll();
         let file = self.disk.path(&segment::segment_name(self.tail().header.id));
-        let write = self.encode(None, &[]);
+        let write = self.encode(Waiting::Task, None, &[]);
         let completed = write.done.await.map_err(|error| OpenError::Io {
             action: "write the opening",
             file,
@@ -292,6 +302,17 @@ impl<D: Disk> Log<D> {
         entries: &[Entry<'_>],
     ) -> Result<Write<impl Future<Output = Result<Completed, WriteError>> + use<D>>, AppendError>
     {
+        self.append_waiting(Waiting::Task, hard_state, entries)
+    }
+
+    /// [`Log::append`], with a choice of who waits for the write.
+    pub fn append_waiting(
+        &mut self,
+        waiting: Waiting,
+        hard_state: Option<&[u8]>,
+        entries: &[Entry<'_>],
+    ) -> Result<Write<impl Future<Output = Result<Completed, WriteError>> + use<D>>, AppendError>
+    {
         self.check_entries(entries);
         if self.failed.get() {
             return Err(AppendError::Failed);
@@ -312,7 +333,7 @@ impl<D: Disk> Log<D> {
         if self.seat(batch.bytes(), purpose)? == Room::InNext {
             self.roll();
         }
-        Ok(self.encode(hard_state, entries))
+        Ok(self.encode(waiting, hard_state, entries))
     }
 
     /// Notes that a write is durable. Returns the highest write that is durable with all before it:
@@ -401,7 +422,7 @@ impl<D: Disk> Log<D> {
         }
         // Without room there is no such write, and the next opening detects a little less.
         if self.seat(Batch::default().bytes(), Use::HardState) == Ok(Room::Here) {
-            let completed = self.encode(None, &[]).done.await?;
+            let completed = self.encode(Waiting::Task, None, &[]).done.await?;
             self.window.complete(completed.number);
         }
         let ready = self.ready.drain(..).map(|ready| ready.file);
@@ -516,6 +537,7 @@ impl<D: Disk> Log<D> {
     /// Lays out a write that is known to fit where the log ends.
     fn encode(
         &mut self,
+        waiting: Waiting,
         hard_state: Option<&[u8]>,
         entries: &[Entry<'_>],
     ) -> Write<impl Future<Output = Result<Completed, WriteError>> + use<D>> {
@@ -549,7 +571,7 @@ impl<D: Disk> Log<D> {
         }
         self.advance(bytes, entries);
         let number = self.window.submit(self.tail().end_position());
-        Write { number, done: self.write(number, seat.at.offset, buffer) }
+        Write { number, done: self.write(waiting, number, seat.at.offset, buffer) }
     }
 
     fn advance(&mut self, bytes: usize, entries: &[Entry<'_>]) {
@@ -564,6 +586,7 @@ impl<D: Disk> Log<D> {
     /// The future that does a write. It owns all it needs, and fails the log unless it completes.
     fn write(
         &self,
+        waiting: Waiting,
         number: WriteNumber,
         offset: u32,
         buffer: D::Buffer,
@@ -575,7 +598,11 @@ impl<D: Disk> Log<D> {
         async move {
             let bytes = buffer.as_ref().len();
             let name = || disk.path(&segment::segment_name(id));
-            match file.write(u64::from(offset), buffer).await {
+            let written = match waiting {
+                Waiting::Task => file.write(u64::from(offset), buffer).await,
+                Waiting::Thread => file.write_waiting(u64::from(offset), &buffer),
+            };
+            match written {
                 Ok(written) if written == bytes => {
                     latch.release();
                     Ok(Completed { number })

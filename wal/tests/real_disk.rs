@@ -8,7 +8,7 @@ use std::process::Command;
 use glommio::{LocalExecutor, executor, spawn_local};
 use rustix::fs::OFlags;
 use urd_wal::disk::uring::UringDisk;
-use urd_wal::{AppendError, Checked, Entry, Log, Options, Recovered, check};
+use urd_wal::{AppendError, Checked, Entry, Log, Options, Recovered, Waiting, check};
 
 type UringLog = Log<UringDisk>;
 
@@ -43,7 +43,8 @@ async fn append(log: &mut UringLog, indexes: std::ops::Range<u64>, bytes: usize)
         let (head, body) = payload.split_at(bytes / 2);
         let entry = Entry { index, payload: [head, body] };
         let state = index.to_le_bytes();
-        let write = log.append(Some(&state), &[entry]).expect("appends");
+        let waiting = if index.is_multiple_of(3) { Waiting::Thread } else { Waiting::Task };
+        let write = log.append_waiting(waiting, Some(&state), &[entry]).expect("appends");
         tasks.push(spawn_local(write.done));
         if tasks.len() == 8 {
             for task in tasks.drain(..) {

@@ -646,6 +646,15 @@ impl File for MemoryFile {
         Ok(length)
     }
 
+    fn write_waiting(&self, offset: u64, buffer: &Vec<u8>) -> io::Result<usize> {
+        let Submitted { number, length, .. } = self.submit(offset, buffer.clone())?;
+        if self.state.borrow().crashed() {
+            return Err(io::Error::other("the power is gone"));
+        }
+        self.finish(number);
+        Ok(length)
+    }
+
     async fn sync(&self) -> io::Result<()> {
         let fault = self.state.borrow_mut().begin();
         if fault.is_some() {

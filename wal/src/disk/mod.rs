@@ -74,6 +74,9 @@ pub trait File: 'static {
     /// Writes the buffer at `offset` and returns how many bytes were written.
     fn write(&self, offset: u64, buffer: Self::Buffer) -> impl Future<Output = io::Result<usize>>;
 
+    /// The same, and the thread waits for the medium: for a caller with nothing else to do meanwhile.
+    fn write_waiting(&self, offset: u64, buffer: &Self::Buffer) -> io::Result<usize>;
+
     /// Makes all writes that have returned durable, the file's size included.
     fn sync(&self) -> impl Future<Output = io::Result<()>>;
 

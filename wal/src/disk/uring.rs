@@ -14,6 +14,7 @@
 use std::fs;
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -75,12 +76,12 @@ impl UringDisk {
 
     async fn open_file(&self, name: &str, options: &OpenOptions) -> io::Result<UringFile> {
         let path = self.join(name);
-        match self.shared.mode {
-            Mode::Direct => options.dma_open(&path).await.map(UringFile::Direct).map_err(with_code),
-            Mode::Buffered => {
-                options.buffered_open(&path).await.map(UringFile::Buffered).map_err(with_code)
-            }
-        }
+        let opened = match self.shared.mode {
+            Mode::Direct => options.dma_open(&path).await.map(Opened::Direct),
+            Mode::Buffered => options.buffered_open(&path).await.map(Opened::Buffered),
+        };
+        let waiting = open_waiting(&path, self.shared.mode)?;
+        Ok(UringFile { opened: opened.map_err(with_code)?, waiting })
     }
 }
 
@@ -185,6 +186,19 @@ fn options_existing() -> OpenOptions {
     options
 }
 
+/// The file once more, for writes that the thread waits for.
+fn open_waiting(path: &Path, mode: Mode) -> io::Result<fs::File> {
+    let open = |flags: OFlags| {
+        let flags = (flags | OFlags::DSYNC).bits() as i32;
+        fs::OpenOptions::new().write(true).custom_flags(flags).open(path)
+    };
+    match mode {
+        // tmpfs may know no O_DIRECT.
+        Mode::Direct => open(OFlags::DIRECT).or_else(|_| open(OFlags::empty())),
+        Mode::Buffered => open(OFlags::empty()),
+    }
+}
+
 /// Memory for a write.
 pub enum UringBuffer {
     Direct(DmaBuffer),
@@ -210,7 +224,12 @@ impl AsMut<[u8]> for UringBuffer {
 }
 
 /// An open file of a directory.
-pub enum UringFile {
+pub struct UringFile {
+    opened: Opened,
+    waiting: fs::File,
+}
+
+enum Opened {
     Direct(DmaFile),
     Buffered(BufferedFile),
 }
@@ -219,32 +238,42 @@ impl File for UringFile {
     type Buffer = UringBuffer;
 
     async fn write(&self, offset: u64, buffer: UringBuffer) -> io::Result<usize> {
-        let written = match (self, buffer) {
-            (UringFile::Direct(file), UringBuffer::Direct(buffer)) => {
+        let written = match (&self.opened, buffer) {
+            (Opened::Direct(file), UringBuffer::Direct(buffer)) => {
                 file.write_at(buffer, offset).await
             }
-            (UringFile::Buffered(file), UringBuffer::Buffered(buffer)) => {
+            (Opened::Buffered(file), UringBuffer::Buffered(buffer)) => {
                 file.write_at(buffer, offset).await
             }
-            (UringFile::Direct(_), UringBuffer::Buffered(_))
-            | (UringFile::Buffered(_), UringBuffer::Direct(_)) => {
+            (Opened::Direct(_), UringBuffer::Buffered(_))
+            | (Opened::Buffered(_), UringBuffer::Direct(_)) => {
                 return Err(io::Error::other("a buffer of another disk"));
             }
         };
         written.map_err(with_code)
     }
 
+    fn write_waiting(&self, offset: u64, buffer: &UringBuffer) -> io::Result<usize> {
+        loop {
+            match self.waiting.write_at(buffer.as_ref(), offset) {
+                // Nothing was written: a signal came first.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                written => return written,
+            }
+        }
+    }
+
     async fn sync(&self) -> io::Result<()> {
-        match self {
-            UringFile::Direct(file) => file.fdatasync().await.map_err(with_code),
-            UringFile::Buffered(file) => file.fdatasync().await.map_err(with_code),
+        match &self.opened {
+            Opened::Direct(file) => file.fdatasync().await.map_err(with_code),
+            Opened::Buffered(file) => file.fdatasync().await.map_err(with_code),
         }
     }
 
     async fn close(self) -> io::Result<()> {
-        match self {
-            UringFile::Direct(file) => file.close().await.map_err(with_code),
-            UringFile::Buffered(file) => file.close().await.map_err(with_code),
+        match self.opened {
+            Opened::Direct(file) => file.close().await.map_err(with_code),
+            Opened::Buffered(file) => file.close().await.map_err(with_code),
         }
     }
 }

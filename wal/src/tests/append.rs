@@ -1,7 +1,9 @@
 //! Appending, replacing, reading, trimming and opening again, with nothing going wrong.
 
+use futures_lite::future::poll_once;
+
 use super::*;
-use crate::{OpenError, ReadError};
+use crate::{OpenError, ReadError, Waiting};
 
 fn expect(log: &Log<MemoryDisk>, expected: &[(u64, Vec<u8>)]) {
     assert_eq!(read_all(log), expected);
@@ -276,4 +278,26 @@ fn blocks_and_segments_may_change_between_openings() {
         expect(&log, &versions(1..last + 1, 0, 700));
         log.trim_prefix(1);
     }
+}
+
+/// It completes when it is polled first, also while others are in flight, and is as durable.
+#[test]
+fn a_write_that_the_thread_waits_for_is_done_at_once() {
+    let disk = MemoryDisk::new(BLOCK);
+    disk.set_latency(50, 3);
+    let (mut log, _) = open(&disk);
+    prepare(&mut log);
+    let body = payload(1, 0, 300);
+    let entry = |index| Entry { index, payload: [&body, &[]] };
+    let first = log.append(None, &[entry(1)]).expect("appends");
+    let second = log.append_waiting(Waiting::Thread, None, &[entry(2)]).expect("appends");
+    let done = block_on(poll_once(std::pin::pin!(second.done))).expect("done at once");
+    assert_eq!(log.completed(done.expect("writes")).0, 0, "the one before it is not durable yet");
+    let number = first.number;
+    let done = block_on(first.done).expect("writes");
+    assert!(log.completed(done) > number);
+    drop(log);
+    let (log, recovered) = open(&disk);
+    assert_eq!(recovered.last, 2);
+    check(&log);
 }

@@ -7,13 +7,14 @@
 //! what was lost with the very same bytes, until it is interrupted a second time.
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::*;
 use crate::disk::memory::Survival;
-use crate::{AppendError, Prepared};
+use crate::{AppendError, Prepared, Waiting};
 
 /// What the log contains after some write, as if nothing were ever trimmed.
 #[derive(Clone, Debug, Default)]
@@ -193,7 +194,8 @@ impl Run {
             .iter()
             .map(|(index, payload)| Entry { index: *index, payload: [payload, &[]] })
             .collect();
-        let write = match self.log.append(hard_state.as_deref(), &borrowed) {
+        let waiting = if self.random.u32(..4) == 0 { Waiting::Thread } else { Waiting::Task };
+        let write = match self.log.append_waiting(waiting, hard_state.as_deref(), &borrowed) {
             Ok(write) => write,
             Err(AppendError::NotReady) => return false,
             Err(error) => panic!("{error}"),
@@ -206,7 +208,14 @@ impl Run {
         assert_eq!(write.number.0 as usize, self.model.states.len());
         self.model.states.push(state);
         let done = write.done;
-        self.tasks.push(Box::pin(async { Done::Written(done.await.expect("writes")) }));
+        let disk = self.disk.clone();
+        self.tasks.push(Box::pin(async move {
+            match done.await {
+                Ok(completed) => Done::Written(completed),
+                Err(_) if disk.crashed() => pending().await,
+                Err(error) => panic!("{error}"),
+            }
+        }));
         true
     }
 
