@@ -121,7 +121,9 @@ impl Encoded {
     }
 }
 
-/// One call whose request has arrived whole. Its message is within the limit that the codec was given.
+/// One call whose request has arrived whole. Its message is within the limit that the codec was given. A call that
+/// [streams its requests](Method::streams_requests) has begun: its message is empty, and what follows comes by
+/// [`ReplyStream::poll_request`].
 pub struct Call {
     /// What is called.
     pub method: Method,
@@ -155,6 +157,8 @@ pub trait ReplyStream {
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Cancelled>>;
     /// Ready once the caller has gone or its deadline has passed: for those who wait for something to send.
     fn poll_cancelled(&mut self, context: &mut Context<'_>) -> Poll<()>;
+    /// The next request of a call that streams them; `None` once the caller has sent all. An error ends the call.
+    fn poll_request(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>>;
     /// Queues a message. Callers wait for [`ReplyStream::poll_ready`] first, which bounds what is queued.
     fn send(&mut self, message: Encoded);
     /// Ends the stream.

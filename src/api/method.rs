@@ -17,6 +17,8 @@ pub enum Method {
     Txn,
     /// `etcdserverpb.KV/Compact`
     Compact,
+    /// `etcdserverpb.Watch/Watch`
+    Watch,
     /// `etcdserverpb.Cluster/MemberList`
     MemberList,
     /// `etcdserverpb.Maintenance/Alarm`
@@ -43,6 +45,7 @@ impl Method {
             "/etcdserverpb.KV/DeleteRange" => Self::DeleteRange,
             "/etcdserverpb.KV/Txn" => Self::Txn,
             "/etcdserverpb.KV/Compact" => Self::Compact,
+            "/etcdserverpb.Watch/Watch" => Self::Watch,
             "/etcdserverpb.Cluster/MemberList" => Self::MemberList,
             "/etcdserverpb.Maintenance/Alarm" => Self::Alarm,
             "/etcdserverpb.Maintenance/Status" => Self::Status,
@@ -54,11 +57,17 @@ impl Method {
         })
     }
 
+    /// Whether its caller sends a stream of requests, and not one.
+    pub fn streams_requests(self) -> bool {
+        matches!(self, Self::Watch)
+    }
+
     /// Whether some method of `service`, such as `etcdserverpb.KV`, is served.
     pub fn is_service(service: &str) -> bool {
         matches!(
             service,
             "etcdserverpb.KV"
+                | "etcdserverpb.Watch"
                 | "etcdserverpb.Cluster"
                 | "etcdserverpb.Maintenance"
                 | "grpc.health.v1.Health"

@@ -1,6 +1,6 @@
 //! What the services need of the member behind them. `server` implements it, once a shard.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use urd_proto::etcdserverpb::{RangeRequest, ResponseHeader, TxnRequest};
 
 use super::call::Reply;
+use super::v3::watch::Hub;
 use crate::ids::{ClusterId, Index, MemberId, Revision, Term};
 use crate::store::command::Kind;
 use crate::store::{Statistics, View};
@@ -36,6 +37,8 @@ pub struct Limits {
     pub request_bytes: usize,
     /// `--max-txn-ops`.
     pub txn_ops: usize,
+    /// `--watch-progress-notify-interval`.
+    pub watch_progress_interval: Duration,
     /// `--quota-backend-bytes`, for `Status`.
     pub quota_bytes: i64,
 }
@@ -81,6 +84,12 @@ pub trait Node: Sized + 'static {
     fn propose(&self, kind: Kind, message: &Bytes, reply: Box<dyn Reply>);
     /// Lets `read` go on, by [`super::v3::resume`], once everything acknowledged before this call can be read.
     fn read(&self, read: Read);
+    /// The watchers of this shard.
+    fn hub(&self) -> &RefCell<Hub>;
+    /// Whether the member is about to stop: streams end, so that their connections can.
+    fn is_draining(&self) -> bool;
+    /// Whether this shard wants to hear of what is published, by [`super::v3::watch::follow`].
+    fn set_watching(&self, watching: bool);
     /// Runs work that may take longer than a turn.
     fn spawn(&self, work: impl Future<Output = ()> + 'static);
     /// Waits.

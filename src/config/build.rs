@@ -40,6 +40,8 @@ pub(super) fn config(settings: &Settings, warnings: &mut Vec<String>) -> Result<
             interval: settings.read("grpc-keepalive-interval", values::duration)?,
             timeout: settings.read("grpc-keepalive-timeout", values::duration)?,
         },
+        watch_progress_notify_interval: settings
+            .read("watch-progress-notify-interval", values::duration)?,
         shards: shards(settings)?,
         cpus: match settings.text("cpus") {
             "" => None,

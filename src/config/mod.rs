@@ -90,6 +90,9 @@ pub struct Config {
     /// Pings on client connections.
     pub grpc_keepalive: Keepalive,
 
+    /// How often watchers that want to know are told that nothing happened.
+    pub watch_progress_notify_interval: Duration,
+
     /// Executors; one per processor if not given.
     pub shards: Option<NonZeroUsize>,
     /// Processors to use, ascending; all that the process may use if not given.

@@ -86,6 +86,9 @@ impl Config {
                  in the log several times"
             ));
         }
+        if self.watch_progress_notify_interval.is_zero() {
+            return invalid("--watch-progress-notify-interval must be >0 (set to 0s)");
+        }
         if self.max_txn_ops == 0 {
             return invalid("--max-txn-ops must be >0 (set to 0)");
         }

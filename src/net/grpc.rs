@@ -129,6 +129,40 @@ impl Assembler {
     }
 }
 
+/// Takes a stream of messages apart.
+#[derive(Debug, Default)]
+pub(super) struct Deframer {
+    bytes: BytesMut,
+}
+
+impl Deframer {
+    /// Takes the next bytes of the stream.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Bytes held.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The next whole message.
+    pub(super) fn next(&mut self, bytes_max: usize) -> Result<Option<Bytes>, Status> {
+        match check_head(&self.bytes, bytes_max)? {
+            Some(message_bytes) if self.bytes.len() >= HEAD_BYTES + message_bytes => {
+                bytes::Buf::advance(&mut self.bytes, HEAD_BYTES);
+                let message = Bytes::copy_from_slice(&self.bytes.split_to(message_bytes));
+                if self.bytes.is_empty() {
+                    // Streams are long and mostly silent.
+                    self.bytes = BytesMut::new();
+                }
+                Ok(Some(message))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
 /// The message of a body that holds exactly one frame.
 fn unframe(frame: Bytes, bytes_max: usize) -> Result<Bytes, Status> {
     match check_head(&frame, bytes_max)? {

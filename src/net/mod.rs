@@ -24,9 +24,8 @@
 //!
 //! # What it deliberately does not do
 //!
-//! No TLS yet. No streams of requests (`Watch`, `LeaseKeepAlive` need them): a call has one request message. No
-//! compression: `grpc-encoding` other than `identity` is refused as gRPC says. It does not bound the size of one
-//! answer: the service does. It does not place connections on shards: `server` does.
+//! No TLS yet. No compression: `grpc-encoding` other than `identity` is refused as gRPC says. It does not bound the size
+//! of one answer: the service does. It does not place connections on shards: `server` does.
 
 mod connections;
 mod deadline;

@@ -79,6 +79,7 @@ impl Frontend {
                         glommio::timer::sleep(limits::SHUTDOWN_TIMEOUT).await;
                         tracing::warn!("closing connections whose calls did not end in time");
                     };
+                    frontend.shard.drain();
                     frontend.connections.drain();
                     or(frontend.connections.drained(), late).await;
                     frontend.shard.post(ToLog::Drained);

@@ -31,7 +31,7 @@ use super::signal::Signal;
 use crate::api::node::Published;
 use crate::api::operations::Operations;
 use crate::error::Unavailable;
-use crate::ids::MemberId;
+use crate::ids::{MemberId, Revision};
 use crate::limits;
 use crate::raft::{Driver, Fatal, Write};
 use crate::store::Outcome;
@@ -130,6 +130,8 @@ pub struct LogShard<D: Disk> {
     queued_bytes: usize,
     reads: Vec<Reader>,
     leader: Option<MemberId>,
+    /// The newest that was published.
+    revision: Revision,
     preparing: bool,
     /// When to try again to prepare a segment, after a failure.
     prepare_from: Option<Instant>,
@@ -169,6 +171,7 @@ impl<D: Disk + 'static> LogShard<D> {
             queued_bytes: 0,
             reads: Vec::new(),
             leader: None,
+            revision: Revision(0),
             preparing: false,
             prepare_from: None,
             drained: 0,
@@ -358,7 +361,21 @@ impl<D: Disk + 'static> LogShard<D> {
             self.leader = published.leader;
             self.shared.metrics.leader_changed();
         }
+        let revision = published.view.revision();
         self.shared.published.store(Arc::new(published));
+        if std::mem::replace(&mut self.revision, revision) != revision {
+            self.tell_watchers();
+        }
+    }
+
+    /// Tells the shards that have watchers and have not been told already.
+    fn tell_watchers(&self) {
+        for (watching, port) in self.shared.watching.iter().zip(&self.ports) {
+            if watching.wanted.load(Ordering::SeqCst) && !watching.told.swap(true, Ordering::SeqCst)
+            {
+                port.post(ToShard::Published);
+            }
+        }
     }
 
     fn answer(&mut self, applied: Applied) {

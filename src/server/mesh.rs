@@ -67,6 +67,8 @@ pub enum ToShard {
         /// Whether the reads may be made.
         outcome: Result<(), Unavailable>,
     },
+    /// A new state was published, and this shard has watchers.
+    Published,
     /// Serve this connection.
     Connection(AcceptedTcpStream),
     /// Answer what is in flight, then close.

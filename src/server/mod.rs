@@ -44,7 +44,7 @@ use self::frontend::Frontend;
 use self::log_shard::{Inbox, LogShard, Port};
 use self::mesh::{Link, Outbox, ToShard};
 use self::placement::Placement;
-use self::shard::{Shard, Shared, Uplink};
+use self::shard::{Shard, Shared, Uplink, Watching};
 pub use self::start::RunError;
 use crate::api::node::{Identity, Limits, Published};
 use crate::config::{ClusterState, Config, ListenUrl};
@@ -122,7 +122,7 @@ struct Member<'a> {
 impl Member<'_> {
     fn run(self) -> Result<(), RunError> {
         let cpus = self.cpus()?;
-        let shared = Arc::new(self.shared());
+        let shared = Arc::new(self.shared(cpus.len()));
         let open: Vec<Arc<AtomicUsize>> = cpus.iter().map(|_| Arc::default()).collect();
         let options = self.net_options();
         let mut log_ends = Vec::new();
@@ -209,7 +209,7 @@ impl Member<'_> {
         Ok(cpus::assign(self.config.shards, &chosen, &(&self.config.name, addresses)))
     }
 
-    fn shared(&self) -> Shared {
+    fn shared(&self, shards: usize) -> Shared {
         let config = self.config;
         let texts =
             |urls: &[crate::config::Url]| urls.iter().map(|url| url.as_str().to_owned()).collect();
@@ -224,6 +224,7 @@ impl Member<'_> {
             limits: Limits {
                 request_bytes: config.max_request_bytes,
                 txn_ops: config.max_txn_ops,
+                watch_progress_interval: config.watch_progress_notify_interval,
                 quota_bytes: 0,
             },
             published: ArcSwap::from_pointee(Published {
@@ -234,6 +235,7 @@ impl Member<'_> {
                 sizes: Store::new().statistics(),
             }),
             metrics: Metrics::default(),
+            watching: (0..shards).map(|_| Watching::default()).collect(),
         }
     }
 

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -21,6 +22,7 @@ use super::mesh::{Key, Outbox, ToLog, ToShard};
 use super::signal::Signal;
 use crate::api::call::{Call, Reply, Service};
 use crate::api::node::{Identity, Limits, Node, Published, Read};
+use crate::api::v3::watch::Hub;
 use crate::api::{http, v3};
 use crate::error::Unavailable;
 use crate::limits;
@@ -57,6 +59,17 @@ pub struct Shared {
     pub published: ArcSwap<Published>,
     /// Counters of all shards.
     pub metrics: Metrics,
+    /// For each shard, whether it has watchers, and whether it was told of what they have not seen.
+    pub watching: Vec<Watching>,
+}
+
+/// What the log shard and one shard with watchers know of each other.
+#[derive(Default)]
+pub struct Watching {
+    /// It has watchers.
+    pub wanted: AtomicBool,
+    /// It was told that something was published, and has not looked yet.
+    pub told: AtomicBool,
 }
 
 /// Calls whose requests stand in a batch, in its order. `None`: answered already, because it took too long.
@@ -102,11 +115,16 @@ pub struct Shard {
     ranges: Cell<u64>,
     /// Something to hand over, or room to do so.
     flush: Signal,
+    hub: RefCell<Hub>,
+    /// Something was published.
+    news: Signal,
+    draining: Cell<bool>,
 }
 
 impl Shard {
     /// A shard whose tasks are not started yet; see [`Shard::start`].
     pub fn new(id: usize, shared: Arc<Shared>, uplink: Uplink) -> Rc<Self> {
+        let hub = Hub::new(shared.limits.request_bytes + limits::REQUEST_OVERHEAD_BYTES);
         Rc::new(Self {
             id,
             shared,
@@ -120,11 +138,33 @@ impl Shard {
             large_answers: Cell::new(0),
             ranges: Cell::new(0),
             flush: Signal::default(),
+            hub: RefCell::new(hub),
+            news: Signal::default(),
+            draining: Cell::new(false),
         })
     }
 
-    /// Starts the tasks that hand over what gathers, and that end what waits too long.
+    /// Starts the tasks that hand over what gathers, that end what waits too long, and that tell watchers.
     pub fn start(self: &Rc<Self>) {
+        let shard = Rc::clone(self);
+        glommio::spawn_local(async move {
+            loop {
+                shard.news.wait().await;
+                shard.watching().told.store(false, SeqCst);
+                while v3::watch::follow(&*shard) {
+                    futures_lite::future::yield_now().await;
+                }
+            }
+        })
+        .detach();
+        let shard = Rc::clone(self);
+        glommio::spawn_local(async move {
+            loop {
+                glommio::timer::sleep(shard.shared.limits.watch_progress_interval).await;
+                shard.hub.borrow_mut().interval();
+            }
+        })
+        .detach();
         let shard = Rc::clone(self);
         glommio::spawn_local(async move {
             loop {
@@ -153,6 +193,12 @@ impl Shard {
     /// Adds what this shard has counted to the member's counters.
     pub fn count(&self) {
         self.shared.metrics.ranges(self.ranges.take());
+    }
+
+    /// Ends the streams that would not end by themselves.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.hub.borrow_mut().wake_all();
     }
 
     /// What all shards share.
@@ -196,6 +242,7 @@ impl Shard {
                     v3::resume(self, read, outcome);
                 }
             }
+            ToShard::Published => self.news.set(),
             ToShard::Connection(_) | ToShard::Drain | ToShard::End => {
                 unreachable!("the frontend and the executor take these")
             }
@@ -210,6 +257,10 @@ impl Shard {
             self.flush.set();
         }
         waiters
+    }
+
+    fn watching(&self) -> &Watching {
+        self.shared.watching.get(self.id).expect("invariant: every shard has a place there")
     }
 
     fn add_bytes(&self, bytes: usize) {
@@ -275,6 +326,20 @@ impl Node for Shard {
     fn read(&self, read: Read) {
         self.open_reads.borrow_mut().push(read);
         self.flush.set();
+    }
+
+    fn hub(&self) -> &RefCell<Hub> {
+        &self.hub
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    fn set_watching(&self, watching: bool) {
+        self.watching().wanted.store(watching, SeqCst);
+        // What was published before this is looked at in any case.
+        self.news.set();
     }
 
     fn spawn(&self, work: impl Future<Output = ()> + 'static) {

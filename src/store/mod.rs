@@ -8,17 +8,18 @@
 //! - [`command`]: an entry's bytes. [`validate`]: what is wrong with a request by itself.
 //! - `keys`, `record`, `meta`: how data lie in the one tree.
 //! - `mvcc`: puts and deletions. `txn`: transactions. `compaction`: removing old revisions.
-//! - `walk`, `scan`, `range_scan`: reading. `hash`: comparing members. `check`: is it all sound?
+//! - [`watch`]: what changed since. `walk`, `scan`, `range_scan`: reading. `hash`: comparing members. `check`: is it all sound?
 //!
 //! All keys' versions stand in one copy-on-write tree. There is no index beside it to build at
 //! start or keep in memory: a range is one walk over neighbouring records, and counting live keys
 //! adds up what the branches know.
 //!
-//! What it does not do: it grants no leases yet (a put that names one is refused), notifies no
-//! watchers, and writes no file.
+//! What it does not do: it grants no leases yet (a put that names one is refused), and writes no
+//! file.
 
 pub mod command;
 pub mod validate;
+pub mod watch;
 
 mod check;
 mod compaction;

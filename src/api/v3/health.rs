@@ -11,6 +11,7 @@ use urd_proto::grpc_health_v1::{HealthCheckRequest, HealthCheckResponse};
 use super::decode;
 use crate::api::call::{Code, Encoded, Reply, Status};
 use crate::api::node::Node;
+use crate::error::Unavailable;
 
 /// How often a health watch looks whether its status changed, or its client has gone.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,6 +44,9 @@ pub fn watch<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
             if told != Some(now.status) {
                 told = Some(now.status);
                 stream.send(Encoded::new(&now));
+            }
+            if watched.is_draining() {
+                return stream.finish(Unavailable::Stopped.into());
             }
             watched.sleep(WATCH_INTERVAL).await;
         }

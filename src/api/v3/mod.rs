@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod health;
 pub mod kv;
 pub mod maintenance;
+pub mod watch;
 
 use std::rc::Rc;
 
@@ -22,6 +23,7 @@ pub fn dispatch<N: Node>(node: &Rc<N>, call: Call) {
         Method::DeleteRange => kv::delete_range(node, &message, reply),
         Method::Txn => kv::txn(node, &message, reply),
         Method::Compact => kv::compact(node, &message, reply),
+        Method::Watch => watch::watch(node, reply),
         Method::MemberList => cluster::member_list(node, &message, reply),
         Method::Alarm => maintenance::alarm(node, &message, reply),
         Method::Status => maintenance::status(node, &message, reply),

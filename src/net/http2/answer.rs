@@ -147,6 +147,32 @@ impl Session {
         Poll::Pending
     }
 
+    /// The next request of a call that streams them; `None` once there are no more.
+    pub(super) fn poll_request(
+        &mut self,
+        key: usize,
+        context: &Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Status>>> {
+        let message_bytes_max = self.message_bytes_max;
+        let Some(stream) = self.streams.get_mut(key) else { return Poll::Ready(None) };
+        if stream.is_deaf() {
+            return Poll::Ready(None);
+        }
+        let Some(messages) = &mut stream.request.messages else { return Poll::Ready(None) };
+        let before = messages.len();
+        let next = messages.next(message_bytes_max);
+        self.bodies_bytes -= before - messages.len();
+        match next {
+            Ok(Some(message)) => Poll::Ready(Some(Ok(message))),
+            Err(status) => Poll::Ready(Some(Err(status))),
+            Ok(None) if stream.request.ended => Poll::Ready(None),
+            Ok(None) => {
+                stream.wait(context);
+                Poll::Pending
+            }
+        }
+    }
+
     /// Ready once nobody listens.
     pub(super) fn poll_cancelled(&mut self, key: usize, context: &Context<'_>) -> Poll<()> {
         let Some(stream) = self.listening(key) else { return Poll::Ready(()) };
@@ -251,8 +277,9 @@ impl Session {
         self.queued -= stream.pending_bytes();
         stream.answer.pending.clear();
         stream.answer.end = None;
-        self.bodies_bytes -= stream.request.body.len();
+        self.bodies_bytes -= stream.request.held();
         stream.request.body.clear();
+        stream.request.messages = None;
         stream.wake();
         self.open.remove(&stream.id);
         if stream.call.released {

@@ -289,6 +289,10 @@ impl ReplyStream for GrpcStream {
         self.ticket.calls.session().poll_cancelled(self.ticket.key, context)
     }
 
+    fn poll_request(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
+        self.ticket.calls.session().poll_request(self.ticket.key, context)
+    }
+
     fn send(&mut self, message: Encoded) {
         let Ticket { calls, key, .. } = &self.ticket;
         let sent = calls.session().send(*key, message);

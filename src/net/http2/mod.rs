@@ -236,6 +236,18 @@ impl<S: Service> Connection<S> {
                 self.calls.answer_http(key, response);
                 return;
             }
+            // It is handed on as it begins; what the client sends comes later.
+            Some(Target::Call(method)) if method.streams_requests() => {
+                let method = *method;
+                stream.request.target = None;
+                drop(session);
+                if let Some(timeout) = timeout {
+                    let now = self.now();
+                    self.calls.set_deadline(key, Some(now + timeout), false);
+                }
+                self.requests += 1;
+                return self.start_call(key, method, Bytes::new());
+            }
             Some(Target::Call(_) | Target::Http(_)) | None => drop(session),
         }
         match timeout {

@@ -33,7 +33,7 @@ use super::head::{self, Head, Target};
 use super::sender::Sender;
 use super::stream::{Answer, CallState, Request, Stream, Window};
 use crate::api::{Code, Status};
-use crate::net::grpc::Assembler;
+use crate::net::grpc::{Assembler, Deframer};
 use crate::net::options::{
     BODIES_BYTES_MAX, CONNECTION_WINDOW_BYTES, HEADER_LIST_BYTES, STREAM_WINDOW_BYTES,
 };
@@ -97,7 +97,7 @@ pub(super) enum Leaving {
 #[derive(Debug)]
 pub(super) struct Session {
     streams_max: usize,
-    message_bytes_max: usize,
+    pub(super) message_bytes_max: usize,
     decoder: Decoder,
     fields: Fields,
     /// A frame that the last receive cut off.
@@ -280,15 +280,21 @@ impl Session {
                 None => return Ok(self.reset(key, ErrorCode::PROTOCOL_ERROR)),
             }
         }
-        let before = request.body.len();
-        if let Err(status) = request.body.push(Bytes::copy_from_slice(body)) {
+        let before = request.held();
+        if let Some(messages) = &mut request.messages {
+            messages.push(body);
+        } else if let Err(status) = request.body.push(Bytes::copy_from_slice(body)) {
             return Ok(Some(Event::Refused(key, status)));
         }
-        self.bodies_bytes += request.body.len() - before;
+        self.bodies_bytes += request.held() - before;
         if self.bodies_bytes > BODIES_BYTES_MAX {
             let text = "too many incomplete requests on one connection";
             return Ok(Some(Event::Refused(key, Status::new(Code::ResourceExhausted, text))));
         }
+        if request.messages.is_some() {
+            stream.wake();
+        }
+        let Some(Stream { request, .. }) = self.streams.get_mut(key) else { return Ok(None) };
         if ends {
             return Ok(self.end_request(key));
         }
@@ -303,6 +309,10 @@ impl Session {
         request.ended = true;
         if request.announced.is_some_and(|missing| missing > 0) {
             return self.reset(key, ErrorCode::PROTOCOL_ERROR);
+        }
+        if request.messages.is_some() {
+            self.streams.get_mut(key)?.wake();
+            return None;
         }
         Some(Event::Whole(key))
     }
@@ -402,6 +412,10 @@ impl Session {
             Target::Http(_) => Assembler::plain(self.message_bytes_max),
             _ => Assembler::framed(self.message_bytes_max),
         };
+        let messages = match &target {
+            Target::Call(method) if method.streams_requests() => Some(Deframer::default()),
+            _ => None,
+        };
         let window = Window::new(STREAM_WINDOW_BYTES);
         let key = self.streams.insert(Stream {
             id,
@@ -410,6 +424,7 @@ impl Session {
                 body,
                 window,
                 announced: content_length,
+                messages,
                 ended: ends,
             },
             answer: Answer {

@@ -9,7 +9,7 @@ use urd_http2::frame::WINDOW_MAX;
 use super::head::Target;
 use crate::api::{Method, Status};
 use crate::net::deadline;
-use crate::net::grpc::Assembler;
+use crate::net::grpc::{Assembler, Deframer};
 
 /// A receive window of ours (RFC 9113, section 5.2): so many bytes may the client send before it is told to go on.
 #[derive(Clone, Copy, Debug)]
@@ -65,8 +65,17 @@ pub(super) struct Request {
     pub(super) window: Window,
     /// Bytes of the body that the head announced and that have not come.
     pub(super) announced: Option<u64>,
+    /// The messages of a call that streams them, until the service takes them.
+    pub(super) messages: Option<Deframer>,
     /// The client has sent all.
     pub(super) ended: bool,
+}
+
+impl Request {
+    /// Bytes held of it.
+    pub(super) fn held(&self) -> usize {
+        self.body.len() + self.messages.as_ref().map_or(0, Deframer::len)
+    }
 }
 
 /// The way out.

@@ -408,3 +408,45 @@ fn an_abort_closes_without_answers() {
         assert!(call.await.is_err());
     });
 }
+
+/// Requests of a call that streams them come one by one, in pieces of any size, and the caller may go on after answers.
+#[test]
+fn a_stream_of_requests_is_taken_apart() {
+    with_server(Options::default(), async |server| {
+        let client = server.client().await;
+        let mut send = client.send.clone().ready().await.unwrap();
+        let (response, mut body) =
+            send.send_request(request(STREAM).body(()).unwrap(), false).unwrap();
+        let all = [frame(b"one"), frame(b""), frame(&[7; 40_000])].concat();
+        for piece in all.chunks(9_000) {
+            body.send_data(Bytes::copy_from_slice(piece), false).unwrap();
+            glommio::executor().yield_now().await;
+        }
+        let (_, mut recv) = response.await.unwrap().into_parts();
+        let mut echoed = Vec::new();
+        while echoed.len() < all.len() {
+            let chunk = recv.data().await.unwrap().unwrap();
+            recv.flow_control().release_capacity(chunk.len()).unwrap();
+            echoed.extend_from_slice(&chunk);
+        }
+        assert!(echoed == all);
+        body.send_data(frame(b"last"), true).unwrap();
+        let last = recv.data().await.unwrap().unwrap();
+        assert_eq!(last, frame(b"last"));
+        assert!(recv.data().await.is_none());
+        assert_eq!(recv.trailers().await.unwrap().unwrap().get("grpc-status").unwrap(), "0");
+    });
+}
+
+#[test]
+fn a_malformed_request_ends_its_stream_with_a_status() {
+    with_server(Options::default(), async |server| {
+        let client = server.client().await;
+        let bad = Bytes::from_static(&[1, 0, 0, 0, 0]);
+        let answer = client.exchange(request(STREAM), &[frame(b"good"), bad]).await.unwrap();
+        assert_eq!(answer.messages(), [b"good"]);
+        assert_eq!(answer.status().0, Code::Internal as u16);
+        assert_eq!(client.call(PUT, b"hello").await.status().0, 0);
+        assert_eq!(server.connections.statistics().calls_open.get(), 0);
+    });
+}

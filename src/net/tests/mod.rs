@@ -60,6 +60,11 @@ impl Service for Toy {
                 let messages = number(&call.message);
                 glommio::spawn_local(Rc::clone(self).stream(stream, messages)).detach();
             }
+            // Echoes each request.
+            Method::Watch => {
+                let stream = call.reply.stream();
+                glommio::spawn_local(echo(stream)).detach();
+            }
             Method::HealthWatch => self.watches.borrow_mut().push(call.reply.stream()),
             method => call.reply.fail(Status::new(Code::Unknown, format!("{method:?}"))),
         }
@@ -92,6 +97,16 @@ impl Toy {
     fn answer_held(&self, message: &[u8]) {
         let reply = self.held.borrow_mut().pop_front().expect("a call is held");
         reply.unary(encoded(message));
+    }
+}
+
+async fn echo(mut stream: Box<dyn ReplyStream>) {
+    loop {
+        match std::future::poll_fn(|context| stream.poll_request(context)).await {
+            Some(Ok(message)) => stream.send(encoded(&message)),
+            Some(Err(status)) => return stream.finish(status),
+            None => return stream.finish(Status::OK),
+        }
     }
 }
 
@@ -304,6 +319,7 @@ const RANGE: &str = "/etcdserverpb.KV/Range";
 const RANGE_STREAM: &str = "/etcdserverpb.KV/RangeStream";
 const COMPACT: &str = "/etcdserverpb.KV/Compact";
 const HASH: &str = "/etcdserverpb.Maintenance/Hash";
+const STREAM: &str = "/etcdserverpb.Watch/Watch";
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 
 /// Reads until the peer closes, or resets.

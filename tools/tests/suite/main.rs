@@ -9,6 +9,7 @@
 //! | [`client_crate`] | does a client library of others work? |
 //! | [`crash`] | is what was acknowledged still there after `kill -9`? |
 //! | [`hostile`] | does a bad client hurt anyone but itself? |
+//! | [`watch`] | are watchers told the same as by etcd? |
 //! | [`life`] | start, stop, flags, HTTP endpoints, a full disk |
 //!
 //! The server under test is the *subject*: the `urd` built beside this test, or `URD_BIN`. With
@@ -24,3 +25,4 @@ mod etcdctl;
 mod harness;
 mod hostile;
 mod life;
+mod watch;

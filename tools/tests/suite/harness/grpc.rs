@@ -1,7 +1,7 @@
 //! A gRPC client that sends exactly the message it is given and hands back exactly the one it gets.
 //!
 //! tonic carries it, so the transport is not ours: what this client accepts, other people's clients accept. It does not
-//! retry, does not fill fields and knows no watch.
+//! retry and does not fill fields.
 
 use std::time::Duration;
 
@@ -93,6 +93,22 @@ impl Client {
             messages.push(message);
         }
         Ok(messages)
+    }
+
+    /// One call with streams both ways.
+    pub(crate) async fn converse<Q, A>(
+        &mut self,
+        path: &'static str,
+        requests: impl tokio_stream::Stream<Item = Q> + Send + 'static,
+    ) -> Result<tonic::Streaming<A>, Status>
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        self.ready().await?;
+        let codec = ProstCodec::<Q, A>::default();
+        let path = PathAndQuery::from_static(path);
+        Ok(self.grpc.streaming(Request::new(requests), path, codec).await?.into_inner())
     }
 
     async fn ready(&mut self) -> Result<(), Status> {

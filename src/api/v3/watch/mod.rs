@@ -1,0 +1,118 @@
+//! `etcdserverpb.Watch`: one task a stream, which takes requests, lets watchers that are behind read on, and sends.
+//!
+//! What happens is looked at once a shard, by the task that [`Hub`] is stepped from ([`follow`]).
+
+mod hub;
+#[cfg(test)]
+mod tests;
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use urd_proto::etcdserverpb::WatchRequest;
+use urd_proto::etcdserverpb::watch_request::RequestUnion;
+
+pub use self::hub::Hub;
+use super::decode;
+use crate::api::call::{Reply, ReplyStream, Status};
+use crate::api::node::{Node, header};
+use crate::error::Unavailable;
+
+/// `Watch`.
+pub fn watch<N: Node>(node: &Rc<N>, reply: Box<dyn Reply>) {
+    let mut stream = reply.stream();
+    let key = node.hub().borrow_mut().open();
+    let watching = Rc::clone(node);
+    node.spawn(async move {
+        let end = poll_fn(|context| turn(&watching, key, &mut *stream, context)).await;
+        let is_empty = {
+            let mut hub = watching.hub().borrow_mut();
+            hub.close(key);
+            hub.is_empty()
+        };
+        if is_empty {
+            watching.set_watching(false);
+        }
+        if let Some(status) = end {
+            stream.finish(status);
+        }
+    });
+}
+
+/// Looks at what was published since, for all watchers of the shard; true when there is more to look at.
+pub fn follow<N: Node>(node: &N) -> bool {
+    let published = node.published();
+    let mut hub = node.hub().borrow_mut();
+    hub.set_header(header(node.identity(), &published, published.view.revision()));
+    !hub.step(&published.view)
+}
+
+/// A turn of a stream. Ready with its status, or without one when nobody is there to hear it.
+fn turn<N: Node>(
+    node: &Rc<N>,
+    key: usize,
+    stream: &mut dyn ReplyStream,
+    context: &mut Context<'_>,
+) -> Poll<Option<Status>> {
+    if node.is_draining() {
+        return Poll::Ready(Some(Unavailable::Stopped.into()));
+    }
+    loop {
+        match stream.poll_request(context) {
+            Poll::Ready(Some(Ok(message))) => {
+                if let Err(status) = take(node, key, &message) {
+                    return Poll::Ready(Some(status));
+                }
+            }
+            Poll::Ready(Some(Err(status))) => return Poll::Ready(Some(status)),
+            Poll::Ready(None) => return Poll::Ready(Some(Status::OK)),
+            Poll::Pending => break,
+        }
+    }
+    let more = {
+        let published = node.published();
+        let mut hub = node.hub().borrow_mut();
+        hub.register(key, context.waker());
+        hub.catch_up(key, &published.view)
+    };
+    while node.hub().borrow().has_output(key) {
+        match stream.poll_ready(context) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return Poll::Ready(None),
+            Poll::Pending => return Poll::Pending,
+        }
+        let message = node.hub().borrow_mut().pop(key);
+        if let Some(message) = message {
+            stream.send(message);
+        }
+    }
+    if more {
+        context.waker().wake_by_ref();
+    }
+    Poll::Pending
+}
+
+/// Carries out one request of the stream.
+fn take<N: Node>(node: &Rc<N>, key: usize, message: &Bytes) -> Result<(), Status> {
+    let request = decode::<WatchRequest>(message)?;
+    // The hub answers for the newest state, so it must have seen it.
+    while follow(&**node) {}
+    let published = node.published();
+    let mut hub = node.hub().borrow_mut();
+    match request.request_union {
+        Some(RequestUnion::CreateRequest(create)) => {
+            hub.create(key, &create, &published.view);
+            drop(hub);
+            node.set_watching(true);
+        }
+        Some(RequestUnion::CancelRequest(cancel)) => {
+            hub.cancel(key, cancel.watch_id, published.view.revision());
+        }
+        Some(RequestUnion::ProgressRequest(_)) => hub.progress(key),
+        // etcd does nothing about a request that it does not know.
+        None => {}
+    }
+    Ok(())
+}
