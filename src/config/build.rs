@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::failure::Failure;
 use super::settings::{Origin, Settings};
 use super::url::{ListenUrl, Url};
-use super::{ClusterState, Config, InitialCluster, Keepalive, logging, values};
+use super::{AutoCompaction, ClusterState, Config, InitialCluster, Keepalive, logging, values};
 
 pub(super) fn config(settings: &Settings, warnings: &mut Vec<String>) -> Result<Config, Failure> {
     let name = settings.text("name").to_owned();
@@ -40,6 +40,7 @@ pub(super) fn config(settings: &Settings, warnings: &mut Vec<String>) -> Result<
             interval: settings.read("grpc-keepalive-interval", values::duration)?,
             timeout: settings.read("grpc-keepalive-timeout", values::duration)?,
         },
+        auto_compaction: auto_compaction(settings)?,
         watch_progress_notify_interval: settings
             .read("watch-progress-notify-interval", values::duration)?,
         shards: shards(settings)?,
@@ -50,6 +51,31 @@ pub(super) fn config(settings: &Settings, warnings: &mut Vec<String>) -> Result<
         log: log(settings, warnings)?,
         name,
     })
+}
+
+/// A plain number means hours, or revisions, as the mode has it; 0 turns it off.
+fn auto_compaction(settings: &Settings) -> Result<AutoCompaction, Failure> {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let text = settings.text("auto-compaction-retention");
+    let number = text.parse::<i64>().ok();
+    let invalid = |reason: &str| {
+        let text = format!("--auto-compaction-retention {text:?} {reason}");
+        Err(Failure::Invalid(text))
+    };
+    match (settings.text("auto-compaction-mode"), number) {
+        (_, Some(0)) => Ok(AutoCompaction::Off),
+        (_, Some(..0)) => invalid("must not be negative"),
+        ("revision", Some(revisions)) => Ok(AutoCompaction::Revision(revisions)),
+        ("revision", None) => invalid("must be a number of revisions"),
+        (_, Some(hours)) => match u32::try_from(hours) {
+            Ok(hours) => Ok(AutoCompaction::Periodic(HOUR * hours)),
+            Err(_) => invalid("is too long"),
+        },
+        (_, None) => match settings.read("auto-compaction-retention", values::duration)? {
+            Duration::ZERO => Ok(AutoCompaction::Off),
+            period => Ok(AutoCompaction::Periodic(period)),
+        },
+    }
 }
 
 fn path(settings: &Settings, name: &'static str) -> Option<PathBuf> {

@@ -90,6 +90,8 @@ pub struct Config {
     /// Pings on client connections.
     pub grpc_keepalive: Keepalive,
 
+    /// When history ends by itself.
+    pub auto_compaction: AutoCompaction,
     /// How often watchers that want to know are told that nothing happened.
     pub watch_progress_notify_interval: Duration,
 
@@ -109,6 +111,17 @@ pub enum ClusterState {
     New,
     /// The cluster runs and has this member added already.
     Existing,
+}
+
+/// Whether history is compacted without anybody asking, and how much of it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoCompaction {
+    /// It is not.
+    Off,
+    /// The revisions of so much time are kept.
+    Periodic(Duration),
+    /// So many revisions are kept.
+    Revision(i64),
 }
 
 /// HTTP/2 pings. Zero means off, as etcd has it.

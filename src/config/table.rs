@@ -41,7 +41,6 @@ const NO_DISCOVERY: &str =
 const DISCOVERY_DETAIL: &str = "it tunes discovery, which is not supported yet";
 const NO_AUTH: &str = "authentication is not served yet";
 const BACKEND: &str = "it tunes bbolt, and Urd has another store";
-const MANUAL_COMPACTION: &str = "history is compacted only when a client asks for it";
 const COMPACTION: &str = "Urd compacts in slices of its own size";
 const CHECKS: &str = "one member has no other to compare itself with";
 const ROTATION: &str = "log files are appended to; rotate them from outside";
@@ -87,6 +86,10 @@ pub(super) const FLAGS: &[Flag] = &[
         "How long a connection is silent before the server pings it (0: never)."),
     used(Member, "grpc-keepalive-timeout", Duration, "20s",
         "How long the answer to that ping may take (0: any time)."),
+    used(Member, "auto-compaction-mode", Choice(&["periodic", "revision"]), "periodic",
+        "What --auto-compaction-retention counts: time, or revisions."),
+    used(Member, "auto-compaction-retention", Text, "0",
+        "History kept: hours or a duration, or revisions. Older is compacted by itself (0: never)."),
     used(Member, "watch-progress-notify-interval", Duration, "10m",
         "How often a watcher that asked for it is told that nothing happened."),
     used(Member, "config-file", Text, "",
@@ -168,9 +171,6 @@ pub(super) const FLAGS: &[Flag] = &[
     refused("force-new-cluster", Bool, "recovering a lost cluster is not supported yet"),
     idle("unsafe-no-fsync", Bool, "acknowledged writes are always durable").unless(&["false"]),
     idle("quota-backend-bytes", Integer, "the space quota is not enforced yet"),
-    idle("auto-compaction-mode", Choice(&["periodic", "revision"]), MANUAL_COMPACTION)
-        .unless(&["periodic"]),
-    idle("auto-compaction-retention", Text, MANUAL_COMPACTION).unless(&["0"]),
     idle("snapshot-count", Unsigned, "no checkpoints are taken yet"),
     idle("snapshot-catchup-entries", Unsigned, PEERS),
     idle("max-snapshots", Unsigned, "no checkpoints are taken yet"),

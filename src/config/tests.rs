@@ -155,6 +155,24 @@ fn every_flag_in_use_reaches_its_field() {
 }
 
 #[test]
+fn retention_is_read_as_its_mode_has_it() {
+    let read = |arguments: &str| config(arguments).auto_compaction;
+    let periodic = |seconds| AutoCompaction::Periodic(Duration::from_secs(seconds));
+    assert_eq!(read(""), AutoCompaction::Off);
+    assert_eq!(read("--auto-compaction-retention=0"), AutoCompaction::Off);
+    assert_eq!(read("--auto-compaction-retention=0s"), AutoCompaction::Off);
+    assert_eq!(read("--auto-compaction-retention=10"), periodic(36_000));
+    assert_eq!(read("--auto-compaction-retention=30m"), periodic(1800));
+    let revisions = "--auto-compaction-mode=revision --auto-compaction-retention=1000";
+    assert_eq!(read(revisions), AutoCompaction::Revision(1000));
+    for wrong in ["-1", "99999999999", "soon", "-5s"] {
+        failure(&format!("--auto-compaction-retention={wrong}"), &[]);
+    }
+    failure("--auto-compaction-mode=revision --auto-compaction-retention=5m", &[]);
+    failure("--auto-compaction-mode=never", &[]);
+}
+
+#[test]
 fn wrong_command_lines_fail_as_etcds_do() {
     let refusals = [
         ("--nam x", 2, "flag provided but not defined: -nam; did you mean --name?"),

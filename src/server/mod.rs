@@ -16,6 +16,7 @@
 //! 3. Each shard reports when its connections are closed, or its time for that is over.
 //! 4. When all have, and nothing is queued or being written, the log is closed and the process ends with 0.
 
+mod auto_compaction;
 mod cpus;
 pub mod data_dir;
 mod frontend;
@@ -47,7 +48,7 @@ use self::placement::Placement;
 use self::shard::{Shard, Shared, Uplink, Watching};
 pub use self::start::RunError;
 use crate::api::node::{Identity, Limits, Published};
-use crate::config::{ClusterState, Config, ListenUrl};
+use crate::config::{AutoCompaction, ClusterState, Config, ListenUrl};
 use crate::ids::{ClusterId, Index, MemberId, Term};
 use crate::limits;
 use crate::metrics::Metrics;
@@ -153,6 +154,7 @@ impl Member<'_> {
             directory: self.config.log_dir(),
             raft: self.raft_options()?,
             tick: self.config.heartbeat_interval,
+            auto_compaction: self.config.auto_compaction,
             shared,
             options,
             listeners: self.listeners,
@@ -284,6 +286,7 @@ struct LogExecutor {
     directory: std::path::PathBuf,
     raft: raft::Options,
     tick: Duration,
+    auto_compaction: AutoCompaction,
     shared: Arc<Shared>,
     options: net::Options,
     listeners: Vec<net::Bound>,
@@ -301,6 +304,8 @@ impl LogExecutor {
     async fn run(self, log_ends: Vec<LogEnd>) -> Result<(), RunError> {
         let inbox = Rc::new(Inbox::default());
         let local = Shard::new(0, Arc::clone(&self.shared), Uplink::Local(Rc::clone(&inbox)));
+        let compacting = auto_compaction::run(Rc::clone(&local), self.auto_compaction);
+        glommio::spawn_local(compacting).detach();
         let own_open = self.open.first().map(Arc::clone).unwrap_or_default();
         let mut ports =
             vec![Rc::new(Port::Local(Frontend::start(local, self.options.clone(), own_open)))];

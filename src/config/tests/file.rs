@@ -126,12 +126,14 @@ fn etcds_sample_is_accepted() {
     );
     let mut expected = Config::default();
     expected.log.level = crate::config::logging::Level::Debug;
+    // A plain number means hours.
+    let hour = std::time::Duration::from_secs(3600);
+    expected.auto_compaction = crate::config::AutoCompaction::Periodic(hour);
     assert_eq!(config, expected);
     let names: Vec<_> = warnings.iter().map(|text| text.split(' ').next().unwrap()).collect();
     assert_eq!(
         names,
         [
-            "--auto-compaction-retention",
             "--cipher-suites",
             "--discovery-fallback",
             "--enable-pprof",
@@ -146,7 +148,7 @@ fn etcds_sample_is_accepted() {
             "--tls-min-version",
         ]
     );
-    assert!(warnings[0].contains(" (auto-compaction-retention in "), "{}", warnings[0]);
+    assert!(warnings[0].contains(" (cipher-suites in "), "{}", warnings[0]);
 }
 
 #[test]

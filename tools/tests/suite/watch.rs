@@ -263,7 +263,8 @@ async fn compare(seed: u64, actions: usize) {
         };
         if matches!(action, Action::Compact(_) | Action::Watch(RequestUnion::CancelRequest(_))) {
             // etcd tells watchers of the past every 100 ms; until then these would take it away.
-            tokio::time::sleep(Duration::from_millis(250)).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            until(|| etcd.watches.all() == urd.watches.all()).await;
         }
         tokio::join!(etcd.act(&action), urd.act(&action));
     }

@@ -1,5 +1,6 @@
 //! A server's life from outside: how it starts or refuses to, what it says over HTTP, how it stops, a full disk.
 
+mod auto_compaction;
 mod endpoints;
 mod full_disk;
 mod range_stream;
