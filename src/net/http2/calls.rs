@@ -64,7 +64,7 @@ impl Calls {
     pub(super) fn session(&self) -> RefMut<'_, Session> {
         let mut session = self.session.borrow_mut();
         if session.sender.out.capacity() == 0 {
-            session.sender.out = self.connections.send_buffer_take();
+            session.sender.renew(self.connections.send_buffer_take());
         }
         session
     }

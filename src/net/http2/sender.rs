@@ -48,6 +48,15 @@ pub(super) struct Sender {
     /// Bytes of data that the client takes on all streams.
     window: i64,
     table: Table,
+    /// The data frame that `out` ends with, which more data of its stream may join.
+    last_data: Option<LastData>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct LastData {
+    stream: u32,
+    /// Where the frame begins in `out`.
+    at: usize,
 }
 
 /// The client's dynamic table, as our blocks have filled it.
@@ -72,7 +81,14 @@ impl Sender {
                 has_content_type: false,
                 has_status: false,
             },
+            last_data: None,
         }
+    }
+
+    /// Takes an empty buffer to write into.
+    pub(super) fn renew(&mut self, out: Vec<u8>) {
+        self.out = out;
+        self.last_data = None;
     }
 
     /// Whether the buffer takes more before it is sent.
@@ -102,6 +118,8 @@ impl Sender {
 
     /// Appends a frame with its payload.
     pub(super) fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let at = self.out.len();
+        self.last_data = (kind == kind::DATA && flags == 0).then_some(LastData { stream, at });
         Head { length: payload.len(), kind, flags, stream }.put(&mut self.out);
         self.out.extend_from_slice(payload);
     }
@@ -126,13 +144,37 @@ impl Sender {
         while written < data.len() && self.is_open() && *window > 0 {
             let open = usize::try_from(self.window.min(*window)).unwrap_or_default();
             let rest = data.get(written..).unwrap_or_default();
-            let piece = rest.len().min(open).min(PAYLOAD_BYTES_MAX);
-            self.frame(kind::DATA, 0, stream, rest.get(..piece).unwrap_or_default());
+            let joined = self.join_last_data(stream, rest.get(..open.min(rest.len())));
+            let piece = if joined > 0 {
+                joined
+            } else {
+                let piece = rest.len().min(open).min(PAYLOAD_BYTES_MAX);
+                self.frame(kind::DATA, 0, stream, rest.get(..piece).unwrap_or_default());
+                piece
+            };
             self.window -= piece as i64;
             *window -= piece as i64;
             written += piece;
         }
         written
+    }
+
+    /// Adds data to the frame that the buffer ends with, if that is the stream's and has not begun to leave; says how
+    /// much. Many small messages would else be as many frames, which some clients take for an attack.
+    fn join_last_data(&mut self, stream: u32, data: Option<&[u8]>) -> usize {
+        let Some(LastData { stream: last, at }) = self.last_data else { return 0 };
+        if last != stream || at < self.sent {
+            return 0;
+        }
+        let Some(length) = self.out.len().checked_sub(at + HEAD_BYTES) else { return 0 };
+        let data = data.unwrap_or_default();
+        let piece = data.len().min(PAYLOAD_BYTES_MAX.saturating_sub(length));
+        self.out.extend_from_slice(data.get(..piece).unwrap_or_default());
+        let [_, bytes @ ..] = u32::try_from(length + piece).unwrap_or_default().to_be_bytes();
+        if let Some(place) = self.out.get_mut(at..at + bytes.len()) {
+            place.copy_from_slice(&bytes);
+        }
+        piece
     }
 
     /// Ends a stream that has no more data.
@@ -225,6 +267,7 @@ impl Sender {
 
     /// Leaves room for the head of a HEADERS frame; says where the frame begins.
     fn begin_block(&mut self) -> usize {
+        self.last_data = None;
         let at = self.out.len();
         self.out.extend_from_slice(&[0; HEAD_BYTES]);
         if std::mem::take(&mut self.table.resized) {
@@ -343,6 +386,37 @@ mod tests {
         assert_eq!(sender.out[4], flag::END_STREAM);
         let read = blocks(&mut sender, &mut Decoder::new(4096));
         assert_eq!(read[0].last().unwrap(), &pair("grpc-message", &text));
+    }
+
+    #[test]
+    fn small_data_of_one_stream_share_a_frame() {
+        let mut sender = Sender::new();
+        let mut window = 60_000;
+        let lengths = |sender: &Sender| {
+            let mut rest = &sender.out[..];
+            let mut lengths = Vec::new();
+            while let Some(head) = Head::parse(rest) {
+                lengths.push((head.stream, head.length));
+                rest = &rest[HEAD_BYTES + head.length..];
+            }
+            assert!(rest.is_empty());
+            lengths
+        };
+        for _ in 0..3 {
+            assert_eq!(sender.data(1, &mut window, &[7; 6000]), 6000);
+        }
+        assert_eq!(sender.data(3, &mut window, &[8; 10]), 10);
+        assert_eq!(sender.data(1, &mut window, &[9; 10]), 10);
+        assert_eq!(lengths(&sender), [(1, 16_384), (1, 1616), (3, 10), (1, 10)]);
+        // What has begun to leave stays as it is, and a new buffer begins anew.
+        sender.sent = sender.out.len() - 5;
+        assert_eq!(sender.data(1, &mut window, &[9; 10]), 10);
+        assert_eq!(lengths(&sender).len(), 5);
+        let bytes = sender.out.len();
+        sender.renew(vec![0; bytes]);
+        sender.sent = 0;
+        assert_eq!(sender.data(1, &mut window, &[9; 10]), 10);
+        assert_eq!(sender.out.len(), bytes + HEAD_BYTES + 10);
     }
 
     #[test]

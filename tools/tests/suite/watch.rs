@@ -336,6 +336,33 @@ async fn a_watcher_that_does_not_read_hurts_nobody_and_misses_nothing() {
     assert!(versions.iter().copied().eq(1..=PUTS as i64));
 }
 
+/// Requests by the thousand, none of whose answers is read at first: all are answered in the end, and others are not
+/// held up meanwhile.
+#[tokio::test]
+async fn many_requests_are_answered_one_after_another() {
+    let server = Server::start_fresh(Program::Subject);
+    let mut client = Client::connect(&server.endpoint()).await;
+    let mut other = Client::connect(&server.endpoint()).await;
+    const WATCHES: i64 = 30_000;
+    let (requests, receiver) = mpsc::unbounded_channel();
+    for nth in 0..WATCHES {
+        let create = pb::WatchCreateRequest { key: format!("k{nth}").into(), ..Default::default() };
+        requests.send(request(RequestUnion::CreateRequest(create))).expect("it is open");
+    }
+    let mut watch: tonic::Streaming<pb::WatchResponse> =
+        client.converse(WATCH, UnboundedReceiverStream::new(receiver)).await.expect("a stream");
+    for _ in 0..20 {
+        other.put(put_request("other", b"x")).await.expect("put");
+    }
+    for nth in 0..WATCHES {
+        let created = watch.message().await.expect("a response").expect("one");
+        assert!(created.created && created.watch_id == nth, "{created:?}");
+    }
+    other.put(put_request("k12345", b"x")).await.expect("put");
+    let told = watch.message().await.expect("a response").expect("one");
+    assert_eq!((told.watch_id, told.events.len()), (12345, 1));
+}
+
 /// An open watch does not hold up the end of a server, and is told of it.
 #[tokio::test]
 async fn a_server_that_stops_ends_its_watches() {

@@ -237,6 +237,11 @@ impl Hub {
         !self.streams[stream].outbox.is_empty()
     }
 
+    /// Whether the stream has so much to send that it takes no more requests before.
+    pub fn is_full(&self, stream: usize) -> bool {
+        self.streams[stream].bytes > OUTBOX_BYTES_MAX
+    }
+
     /// Begins to watch. The hub must have looked at all of `view` (see [`Hub::step`]).
     pub fn create(&mut self, stream: usize, request: &WatchCreateRequest, view: &View) {
         if self.watchers.is_empty() {
@@ -319,7 +324,12 @@ impl Hub {
 
     /// Answers a request for progress, if all of the stream's watchers were told of all.
     pub fn progress(&mut self, stream: usize) {
-        if self.streams[stream].behind == 0 {
+        // One that waits for a revision to come is not behind.
+        let has_been_told = |key: &usize| {
+            let watcher = &self.watchers[*key];
+            watcher.group.is_some() || watcher.next >= self.next
+        };
+        if self.streams[stream].watchers.values().all(has_been_told) {
             let told = Revision(self.next.0 - 1);
             let response = WatchResponse { watch_id: NO_WATCH_ID, ..self.response(told) };
             self.streams[stream].push(Encoded::new(&response));

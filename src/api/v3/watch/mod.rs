@@ -20,6 +20,9 @@ use crate::api::call::{Reply, ReplyStream, Status};
 use crate::api::node::{Node, header};
 use crate::error::Unavailable;
 
+/// Requests that a turn of a stream takes before others have theirs.
+const TURN_REQUESTS: usize = 64;
+
 /// `Watch`.
 pub fn watch<N: Node>(node: &Rc<N>, reply: Box<dyn Reply>) {
     let mut stream = reply.stream();
@@ -59,7 +62,15 @@ fn turn<N: Node>(
     if node.is_draining() {
         return Poll::Ready(Some(Unavailable::Stopped.into()));
     }
+    let mut requests = 0;
+    let mut unfinished = false;
     loop {
+        // Whoever asks much, and reads little, waits.
+        if requests >= TURN_REQUESTS || node.hub().borrow().is_full(key) {
+            unfinished = true;
+            break;
+        }
+        requests += 1;
         match stream.poll_request(context) {
             Poll::Ready(Some(Ok(message))) => {
                 if let Err(status) = take(node, key, &message) {
@@ -88,7 +99,7 @@ fn turn<N: Node>(
             stream.send(message);
         }
     }
-    if more {
+    if more || unfinished {
         context.waker().wake_by_ref();
     }
     Poll::Pending

@@ -251,6 +251,7 @@ fn progress_is_told_when_there_is_nothing_else() {
     let stream = world.hub.open();
     world.watch(stream, WatchCreateRequest { progress_notify: true, ..on("k", "") });
     world.watch(stream, on("k", ""));
+    world.watch(stream, WatchCreateRequest { start_revision: 100, ..on("k", "") });
     world.put("other", "v");
     world.told(stream);
     world.hub.progress(stream);
