@@ -188,9 +188,10 @@ impl Calls {
         self.wake();
     }
 
-    /// Whether a call that the service does not have is one no more.
-    pub(super) fn is_gone(&self, key: usize) -> bool {
-        self.session.borrow().streams.get(key).is_none_or(|stream| stream.is_deaf())
+    /// Whether stream `id` is still in slot `key`, and waits for an answer.
+    pub(super) fn waits(&self, key: usize, id: u32) -> bool {
+        let session = self.session.borrow();
+        session.streams.get(key).is_some_and(|stream| stream.id == id && !stream.is_deaf())
     }
 
     fn unary(&self, key: usize, message: Encoded) -> Code {

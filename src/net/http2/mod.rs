@@ -108,8 +108,8 @@ struct Connection<S> {
     unread: Vec<u8>,
     /// Requests that began in this turn.
     opened: Vec<usize>,
-    /// Whole requests that wait until there is room.
-    parked: VecDeque<usize>,
+    /// Whole requests that wait until there is room: slot and stream, since a slot may be another stream's by then.
+    parked: VecDeque<(usize, u32)>,
     /// Requests that this turn has handed to the service.
     requests: usize,
     /// The time of this turn, once something needed it.
@@ -211,7 +211,7 @@ impl<S: Service> Connection<S> {
                 let handed =
                     (self.calls.session().streams.get(key)).is_none_or(|stream| stream.call.handed);
                 if !handed {
-                    self.parked.retain(|parked| *parked != key);
+                    self.parked.retain(|(parked, _)| *parked != key);
                     self.calls.release(key, Code::Cancelled);
                 }
             }
@@ -272,7 +272,8 @@ impl<S: Service> Connection<S> {
         if self.parked.is_empty() && self.calls.has_room() {
             self.start(key);
         } else {
-            self.parked.push_back(key);
+            let stream = self.calls.session().streams.get(key).map(|stream| stream.id);
+            self.parked.extend(stream.map(|stream| (key, stream)));
             self.calls.parked.set(true);
         }
     }
@@ -280,9 +281,9 @@ impl<S: Service> Connection<S> {
     /// Hands parked requests on, as far as there is room.
     fn unpark(&mut self) {
         while self.requests < TURN_REQUESTS && self.calls.has_room() {
-            let Some(key) = self.parked.pop_front() else { break };
+            let Some((key, stream)) = self.parked.pop_front() else { break };
             // Its deadline may have passed.
-            if !self.calls.is_gone(key) {
+            if self.calls.waits(key, stream) {
                 self.start(key);
             }
         }

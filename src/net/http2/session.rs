@@ -287,6 +287,10 @@ impl Session {
             return Ok(Some(Event::Refused(key, status)));
         }
         self.bodies_bytes += request.held() - before;
+        if self.bodies_bytes > BODIES_BYTES_MAX && request.messages.is_some() {
+            // The service has the call already; it hears that the stream is gone.
+            return Ok(self.reset(key, ErrorCode::ENHANCE_YOUR_CALM));
+        }
         if self.bodies_bytes > BODIES_BYTES_MAX {
             let text = "too many incomplete requests on one connection";
             return Ok(Some(Event::Refused(key, Status::new(Code::ResourceExhausted, text))));
@@ -480,11 +484,12 @@ impl Session {
         if !rest.is_empty() {
             return Err(frame_size());
         }
+        let mut window_initial = None;
         for &[n0, n1, v0, v1, v2, v3] in settings {
             let value = u32::from_be_bytes([v0, v1, v2, v3]);
             match u16::from_be_bytes([n0, n1]) {
                 setting::HEADER_TABLE_SIZE => self.sender.set_table_bytes(value),
-                setting::INITIAL_WINDOW_SIZE => self.set_window_initial(value)?,
+                setting::INITIAL_WINDOW_SIZE => window_initial = Some(value),
                 setting::ENABLE_PUSH if value > 1 => {
                     return Err(protocol("ENABLE_PUSH is 0 or 1"));
                 }
@@ -493,6 +498,10 @@ impl Session {
                 }
                 _ => {}
             }
+        }
+        // Once a frame, however often it stands there: all streams are gone through.
+        if let Some(value) = window_initial {
+            self.set_window_initial(value)?;
         }
         self.greeted = true;
         self.sender.frame(kind::SETTINGS, flag::ACK, 0, &[]);

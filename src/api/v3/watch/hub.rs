@@ -91,7 +91,7 @@ struct Watcher {
 struct Group {
     range: Range,
     options: Options,
-    watchers: Vec<usize>,
+    watchers: BTreeSet<usize>,
     /// Of the step under way.
     events: Events,
 }
@@ -490,11 +490,11 @@ impl Hub {
             groups.insert(Group {
                 range: watcher.range.clone(),
                 options: watcher.options,
-                watchers: Vec::new(),
+                watchers: BTreeSet::new(),
                 events: Events::default(),
             })
         });
-        self.groups[group].watchers.push(key);
+        self.groups[group].watchers.insert(key);
         watcher.group = Some(group);
         self.streams[watcher.stream].behind -= 1;
     }
@@ -510,7 +510,7 @@ impl Hub {
     fn leave(&mut self, key: usize) {
         let Some(place) = self.watchers[key].group.take() else { return };
         let group = &mut self.groups[place];
-        group.watchers.retain(|watcher| *watcher != key);
+        group.watchers.remove(&key);
         if group.watchers.is_empty() {
             let Group { range, options, .. } = self.groups.remove(place);
             let index = match range.end {

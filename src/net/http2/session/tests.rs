@@ -296,6 +296,42 @@ fn answers_keep_to_the_windows_and_go_on_when_they_open() {
     assert!(session.streams.is_empty());
 }
 
+/// Many sizes in one frame are worth one walk over the streams: the last counts.
+#[test]
+fn the_last_window_size_of_a_frame_counts() {
+    let mut session = greeted();
+    feed(&mut session, &call(1, b"x")).unwrap();
+    let settings: Vec<u8> = (0..2000u32)
+        .flat_map(|size| [&[0, 4][..], &size.to_be_bytes()[..]].concat())
+        .chain([0, 4, 0, 0, 0, 9])
+        .collect();
+    feed(&mut session, &frame(kind::SETTINGS, 0, 0, &settings)).unwrap();
+    assert_eq!(session.streams[0].answer.window, 9);
+}
+
+/// A stream of requests that nobody takes is bounded like bodies are, though the service has the call.
+#[test]
+fn requests_that_nobody_takes_are_bounded() {
+    let mut session = greeted();
+    let mut head = vec![0x83, 0x86];
+    for (name, value) in
+        [(":path", "/etcdserverpb.Watch/Watch"), ("content-type", "application/grpc")]
+    {
+        put_literal(&mut head, 0, 4, 0, name.as_bytes(), value.as_bytes());
+    }
+    feed(&mut session, &frame(kind::HEADERS, CALL, 1, &head)).unwrap();
+    session.streams[0].call.handed = true;
+    let piece = frame(kind::DATA, 0, 1, &[0; 16_000]);
+    let mut most = 0;
+    let gone = (0..10_000).any(|_| {
+        let events = feed(&mut session, &piece).unwrap();
+        most = most.max(session.bodies_bytes);
+        matches!(events[..], [Event::Gone(0)])
+    });
+    assert!(gone && most <= BODIES_BYTES_MAX + 16_000, "{most}");
+    assert_eq!(session.bodies_bytes, 0);
+}
+
 #[test]
 fn an_answer_before_the_body_is_whole_stops_it() {
     let mut session = greeted();
