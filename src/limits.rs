@@ -47,6 +47,15 @@ pub const WINDOW_BYTES_MAX: usize = 32 * MIB;
 /// Revisions that one background slice of a compaction looks at.
 pub const COMPACT_REVISIONS_PER_SLICE: usize = 512;
 
+/// Log bytes after which a checkpoint begins: what a restart replays, in a second or so.
+pub const CHECKPOINT_LOG_BYTES: usize = 128 * MIB;
+/// Pages in the heap, not written yet, after which one begins.
+pub const CHECKPOINT_HEAP_PAGES: u64 = 512 * MIB as u64 / 4096;
+/// Pages that one background slice takes out of the heap.
+pub const TIDY_PAGES_PER_SLICE: usize = 256;
+/// How long to wait before another try, after a checkpoint found no room.
+pub const CHECKPOINT_RETRY: Duration = Duration::from_secs(10);
+
 /// Room made at first for a range's answer.
 pub const RANGE_FIRST_BYTES: usize = 512;
 /// How much of a range one slice encodes before the shard turns to other work; also a piece of a streamed range.

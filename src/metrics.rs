@@ -57,6 +57,7 @@ impl Histogram {
 pub struct Metrics {
     wal_fsync: Histogram,
     wal_bytes: AtomicU64,
+    checkpoints: Histogram,
     requests_applied: AtomicU64,
     proposals_pending: AtomicU64,
     proposals_failed: AtomicU64,
@@ -75,6 +76,11 @@ impl Metrics {
     pub fn wal_write(&self, duration: Duration, bytes: u64) {
         self.wal_fsync.observe(duration);
         self.wal_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// A checkpoint became durable.
+    pub fn checkpoint(&self, duration: Duration) {
+        self.checkpoints.observe(duration);
     }
 
     /// So many requests were applied.
@@ -156,6 +162,8 @@ impl Metrics {
     fn disk(&self, page: &mut Page) {
         let help = "Durable writes of the log.";
         page.histogram("etcd_disk_wal_fsync_duration_seconds", help, &self.wal_fsync);
+        let help = "Checkpoints, each as a whole, in the background.";
+        page.histogram("etcd_disk_backend_commit_duration_seconds", help, &self.checkpoints);
         let bytes = self.wal_bytes.load(Relaxed);
         page.counter("etcd_disk_wal_write_bytes_total", "Bytes written to the log.", bytes);
     }

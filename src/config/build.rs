@@ -41,6 +41,7 @@ pub(super) fn config(settings: &Settings, warnings: &mut Vec<String>) -> Result<
             timeout: settings.read("grpc-keepalive-timeout", values::duration)?,
         },
         auto_compaction: auto_compaction(settings)?,
+        snapshot_count: snapshot_count(settings)?,
         watch_progress_notify_interval: settings
             .read("watch-progress-notify-interval", values::duration)?,
         shards: shards(settings)?,
@@ -50,6 +51,13 @@ pub(super) fn config(settings: &Settings, warnings: &mut Vec<String>) -> Result<
         },
         log: log(settings, warnings)?,
         name,
+    })
+}
+
+fn snapshot_count(settings: &Settings) -> Result<u64, Failure> {
+    settings.read("snapshot-count", |text| match values::unsigned(text)? {
+        0 => Err("there must be at least one entry between two checkpoints".to_owned()),
+        entries => Ok(entries),
     })
 }
 

@@ -92,6 +92,8 @@ pub struct Config {
 
     /// When history ends by itself.
     pub auto_compaction: AutoCompaction,
+    /// `--snapshot-count`: entries of the log after which a checkpoint begins, if nothing else makes one begin before.
+    pub snapshot_count: u64,
     /// How often watchers that want to know are told that nothing happened.
     pub watch_progress_notify_interval: Duration,
 
@@ -187,6 +189,11 @@ impl Config {
     /// Where the log is kept.
     pub fn log_dir(&self) -> PathBuf {
         self.wal_dir.clone().unwrap_or_else(|| self.data_dir.join("wal"))
+    }
+
+    /// The directory of the checkpoint file.
+    pub fn tree_dir(&self) -> PathBuf {
+        self.data_dir.join("tree")
     }
 
     /// The ids of this member and its cluster at their start.

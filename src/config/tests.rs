@@ -455,10 +455,12 @@ fn the_environment_fills_what_flags_leave() {
     assert_eq!(config.name, "f");
     assert_eq!(warnings, ["ETCD_NAME is ignored, because --name is given as well"]);
 
-    let (_, warnings) = run("", &["ETCD_SNAPSHOT_COUNT=5"]);
+    let (_, warnings) = run("", &["ETCD_MAX_SNAPSHOTS=5"]);
     assert_eq!(
         warnings,
-        ["--snapshot-count (from ETCD_SNAPSHOT_COUNT) has no effect: no checkpoints are taken yet"]
+        [
+            "--max-snapshots (from ETCD_MAX_SNAPSHOTS) has no effect: there is one checkpoint file, which holds the newest two"
+        ]
     );
 
     let variables =

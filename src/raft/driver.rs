@@ -23,7 +23,7 @@ use crate::ids::{Index, MemberId, Term};
 use crate::limits;
 use crate::store::command::{Batch, DecodeError};
 use crate::store::{Outcome, Store, View};
-use crate::tree::Statistics;
+use crate::tree::{Checkpoint, Statistics, Written};
 
 /// Who this member is and how raft is timed.
 #[derive(Clone, Debug)]
@@ -38,6 +38,24 @@ pub struct Options {
     pub pre_vote: bool,
     /// Differs at every start of this member, so that read contexts never repeat.
     pub start: u64,
+}
+
+impl Options {
+    /// For a store that has `applied`.
+    fn raft_config(&self, applied: u64) -> raft::Config {
+        raft::Config {
+            id: self.member.0,
+            election_tick: self.election_ticks,
+            heartbeat_tick: 1,
+            applied,
+            max_size_per_msg: limits::BATCH_BYTES as u64,
+            max_inflight_msgs: 256,
+            check_quorum: true,
+            pre_vote: self.pre_vote,
+            max_committed_size_per_ready: limits::APPLY_BYTES_PER_TURN as u64,
+            ..raft::Config::default()
+        }
+    }
 }
 
 /// Why the member must stop. Nothing here can be retried.
@@ -131,6 +149,19 @@ pub struct Driver<D: Disk, P, R> {
     changed: bool,
     /// Whether compacted revisions are left to remove.
     sweeping: bool,
+    /// What the log has beyond the newest checkpoint.
+    since_checkpoint: Since,
+    /// Whether checkpoints and snapshots have left nothing to tidy up.
+    tidied: bool,
+}
+
+/// A part of the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Since {
+    /// Entries in it.
+    pub entries: u64,
+    /// Bytes of data in them.
+    pub bytes: usize,
 }
 
 impl<D: Disk, P, R> Driver<D, P, R> {
@@ -141,7 +172,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         recovered: &Recovered,
         mut store: Store,
     ) -> Result<Self, Fatal> {
-        let hard_state = match &recovered.hard_state {
+        let mut hard_state = match &recovered.hard_state {
             Some(bytes) => entry::decode_hard_state(bytes)?,
             None => HardState::default(),
         };
@@ -152,34 +183,34 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             found,
         };
         let applied = store.applied().0;
-        if log.last_index() > 0 && log.first_index() > applied + 1 {
+        // A log that is empty, or begins behind what the state has, is not the one that made it.
+        let is_missing = recovered.hard_state.is_none() && applied > 0;
+        if is_missing || (log.last_index() > 0 && log.first_index() > applied + 1) {
             return Err(gap("the last applied entry", applied));
         }
+        // Only a changed commit index is not worth a write, so the log may know of less than the checkpoint.
+        hard_state.commit = hard_state.commit.max(applied);
         if hard_state.commit > log.last_index().max(applied) {
             return Err(gap("the commit index", hard_state.commit));
         }
         let voters = options.voters.iter().map(|member| member.0).collect();
         let conf_state = ConfState { voters, ..ConfState::default() };
-        let base = replay(&mut log, &mut store, hard_state.commit)?;
+        let mut bytes = 0;
+        let base = replay(&mut log, &mut store, hard_state.commit, &mut bytes)?;
         let window = Window::new(base, hard_state.clone(), conf_state);
         let last = log.last_index();
         for_each_entry(&mut log, base.0 + 1, last, |entry| {
+            bytes += entry.data.len();
             window.append(std::slice::from_ref(&entry));
             Ok(())
         })?;
+        let entries = last.saturating_sub(applied);
+        if last < applied {
+            // The checkpoint is ahead of the log's end; the log goes on behind it.
+            log.trim_prefix(applied + 1);
+        }
 
-        let config = raft::Config {
-            id: options.member.0,
-            election_tick: options.election_ticks,
-            heartbeat_tick: 1,
-            applied: base.0,
-            max_size_per_msg: limits::BATCH_BYTES as u64,
-            max_inflight_msgs: 256,
-            check_quorum: true,
-            pre_vote: options.pre_vote,
-            max_committed_size_per_ready: limits::APPLY_BYTES_PER_TURN as u64,
-            ..raft::Config::default()
-        };
+        let config = options.raft_config(base.0);
         let node = RawNode::new(&config, window.clone(), &super::logging::logger())?;
         Ok(Self {
             node,
@@ -195,6 +226,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             was_leader: false,
             changed: true,
             sweeping: true,
+            since_checkpoint: Since { entries, bytes },
+            tidied: false,
         })
     }
 
@@ -357,6 +390,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         let write = self.log.append_waiting(waiting, hard_state, &records)?;
         self.last_write = write.number;
         let bytes = entries.iter().map(|entry| entry.data.len()).sum();
+        self.since_checkpoint.entries += entries.len() as u64;
+        self.since_checkpoint.bytes += bytes;
         Ok(Some(Write { bytes, done: Box::pin(write.done) }))
     }
 
@@ -385,7 +420,51 @@ impl<D: Disk, P, R> Driver<D, P, R> {
 
     /// Freezes what has changed, for readers; without a change, the view is the one before.
     pub fn publish(&mut self) -> View {
-        if std::mem::take(&mut self.changed) { self.store.publish() } else { self.store.view() }
+        if std::mem::take(&mut self.changed) {
+            self.tidied = false;
+            self.store.publish()
+        } else {
+            self.store.view()
+        }
+    }
+
+    /// What a restart would replay: the log beyond the newest checkpoint, or the one under way.
+    pub fn since_checkpoint(&self) -> Since {
+        self.since_checkpoint
+    }
+
+    /// Whether a checkpoint may begin: none is under way, there is something new, and it is published.
+    pub fn can_checkpoint(&self) -> bool {
+        !self.changed && !self.store.is_checkpointing() && self.since_checkpoint.entries > 0
+    }
+
+    /// Begins a checkpoint of the published state.
+    pub fn begin_checkpoint(&mut self) -> Checkpoint {
+        self.since_checkpoint = Since::default();
+        self.store.begin_checkpoint()
+    }
+
+    /// A checkpoint is durable: the log before it is not needed any more.
+    pub fn end_checkpoint(&mut self, written: Written) {
+        let index = written.stamp().index;
+        self.store.end_checkpoint(written);
+        self.tidied = false;
+        // Applied is committed, and with this member alone it is in its log; beside others it may not be, yet.
+        self.log.trim_prefix(index.0.min(self.log.last_index()) + 1);
+    }
+
+    /// A checkpoint found no room. The next one may try again.
+    pub fn give_up_checkpoint(&mut self, checkpoint: &Checkpoint) {
+        self.store.give_up_checkpoint(checkpoint);
+        self.tidied = false;
+    }
+
+    /// A bounded slice of tidying up. True when nothing is left.
+    pub fn tidy(&mut self) -> bool {
+        if !self.tidied {
+            self.tidied = self.store.tidy(limits::TIDY_PAGES_PER_SLICE);
+        }
+        self.tidied
     }
 
     /// Sizes of the tree.
@@ -453,11 +532,17 @@ fn apply(store: &mut Store, entry: Entry) -> Result<Vec<Outcome>, Fatal> {
     Ok(store.apply(index, term, &batch))
 }
 
-/// Applies the log up to `commit`. Returns index and term of the last entry that `store` has.
-fn replay<D: Disk>(log: &mut Log<D>, store: &mut Store, commit: u64) -> Result<(u64, u64), Fatal> {
+/// Applies the log up to `commit`, and adds up its bytes. Returns index and term of the last entry that `store` has.
+fn replay<D: Disk>(
+    log: &mut Log<D>,
+    store: &mut Store,
+    commit: u64,
+    bytes: &mut usize,
+) -> Result<(u64, u64), Fatal> {
     let mut base = (store.applied().0, store.term().0);
     for_each_entry(log, base.0 + 1, commit, |entry| {
         base = (entry.index, entry.term);
+        *bytes += entry.data.len();
         apply(store, entry)?;
         Ok(())
     })?;

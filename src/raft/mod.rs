@@ -39,4 +39,4 @@ pub mod window;
 #[cfg(test)]
 mod tests;
 
-pub use driver::{Driver, Fatal, Options, Turn, Write};
+pub use driver::{Driver, Fatal, Options, Since, Turn, Write};

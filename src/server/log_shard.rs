@@ -9,7 +9,7 @@
 //!    for by the thread itself.
 //! 4. Turn the driver until it has nothing to do; start the writes it asks for.
 //! 5. Publish what was applied, then answer: whoever hears of a write, or of a read index, finds it published.
-//! 6. Background: a slice of a compaction, a segment prepared ahead.
+//! 6. Background: a slice of a compaction, a slice of tidying up, a segment prepared ahead, a checkpoint begun.
 //!
 //! The pass is a plain function; only [`run`] waits.
 
@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use urd_wal::disk::Disk;
 use urd_wal::{Completed, Prepared, Waiting, WriteError};
 
+use super::checkpoints::Checkpoints;
 use super::frontend::Frontend;
 use super::mesh::{Key, Outbox, ToLog, ToShard};
 use super::shard::Shared;
@@ -36,12 +37,14 @@ use crate::limits;
 use crate::raft::{Driver, Fatal, Write};
 use crate::store::Outcome;
 use crate::store::command::BatchBuilder;
+use crate::tree::checkpoint::{self, Written};
 
 /// What waits for the next pass.
 pub struct Inbox<D: Disk> {
     messages: RefCell<VecDeque<ToLog>>,
     written: RefCell<VecDeque<Result<Completed, WriteError>>>,
     prepared: RefCell<Option<Prepared<D>>>,
+    checkpointed: RefCell<Option<Result<Written, checkpoint::Failure>>>,
     /// This executor has served reads since the last pass.
     reads_seen: Cell<bool>,
     /// How long a log write typically takes.
@@ -55,6 +58,7 @@ impl<D: Disk> Default for Inbox<D> {
             messages: RefCell::default(),
             written: RefCell::default(),
             prepared: RefCell::default(),
+            checkpointed: RefCell::default(),
             reads_seen: Cell::new(false),
             write_time: Cell::new(2 * limits::LONE_WRITE_TIME_MAX),
             signal: Signal::default(),
@@ -135,6 +139,7 @@ pub struct LogShard<D: Disk> {
     preparing: bool,
     /// When to try again to prepare a segment, after a failure.
     prepare_from: Option<Instant>,
+    checkpoints: Checkpoints<D>,
     /// Shards that have drained; used while stopping.
     drained: usize,
 }
@@ -148,6 +153,9 @@ pub enum Failure {
     /// A write failed: what the disk holds is unknown, so nothing more may be acknowledged.
     #[error("write to the log: {0}")]
     Write(#[from] WriteError),
+    /// The checkpoint file's content is unknown.
+    #[error("checkpoint: {0}")]
+    Checkpoint(#[from] checkpoint::Failure),
     /// The log could not be closed.
     #[error("close the log: {0}")]
     Close(urd_wal::CloseError),
@@ -160,6 +168,7 @@ impl<D: Disk + 'static> LogShard<D> {
         shared: Arc<Shared>,
         ports: Vec<Rc<Port>>,
         inbox: Rc<Inbox<D>>,
+        checkpoints: Checkpoints<D>,
     ) -> Self {
         Self {
             driver,
@@ -174,6 +183,7 @@ impl<D: Disk + 'static> LogShard<D> {
             revision: Revision(0),
             preparing: false,
             prepare_from: None,
+            checkpoints,
             drained: 0,
         }
     }
@@ -194,10 +204,12 @@ impl<D: Disk + 'static> LogShard<D> {
             }
         }
         self.inbox.reads_seen.set(false);
-        let more = !self.driver.compact_slice();
+        let mut more = !self.driver.compact_slice();
         self.publish();
         self.answer(applied);
+        more |= !self.driver.tidy();
         self.prepare();
+        self.checkpoint();
         Ok(more)
     }
 
@@ -227,6 +239,9 @@ impl<D: Disk + 'static> LogShard<D> {
                 tracing::warn!("cannot prepare the next log segment, trying again: {error}");
                 self.prepare_from = Some(Instant::now() + PREPARE_RETRY);
             }
+        }
+        if let Some(checkpointed) = self.inbox.checkpointed.take() {
+            self.checkpointed(checkpointed)?;
         }
         for completed in self.inbox.written.take() {
             let messages = self.driver.written(completed?);
@@ -437,6 +452,50 @@ impl<D: Disk + 'static> LogShard<D> {
             inbox.signal.set();
         })
         .detach();
+    }
+
+    /// Begins a checkpoint when one is due.
+    fn checkpoint(&mut self) {
+        if !self.checkpoints.is_due(self.driver.since_checkpoint(), &self.driver.statistics())
+            || !self.driver.can_checkpoint()
+        {
+            return;
+        }
+        let checkpoint = self.driver.begin_checkpoint();
+        self.checkpoints.begin();
+        let (file, inbox) = (Rc::clone(&self.checkpoints.file), Rc::clone(&self.inbox));
+        let shared = Arc::clone(&self.shared);
+        let write = async move {
+            let (start, bytes) = (Instant::now(), checkpoint.bytes());
+            let written = checkpoint.write(&file).await;
+            if written.is_ok() {
+                tracing::debug!(bytes, took = ?start.elapsed(), "wrote a checkpoint");
+                shared.metrics.checkpoint(start.elapsed());
+            }
+            inbox.checkpointed.replace(Some(written));
+            inbox.signal.set();
+        };
+        match glommio::spawn_local_into(write, self.checkpoints.queue) {
+            Ok(task) => drop(task.detach()),
+            Err(error) => {
+                unreachable!("invariant: the queue lives as long as the executor: {error}")
+            }
+        }
+    }
+
+    fn checkpointed(
+        &mut self,
+        checkpointed: Result<Written, checkpoint::Failure>,
+    ) -> Result<(), Failure> {
+        match checkpointed {
+            Ok(written) => self.driver.end_checkpoint(written),
+            Err(checkpoint::Failure::Full { ref checkpoint, .. }) => {
+                self.driver.give_up_checkpoint(checkpoint);
+                self.checkpoints.retry();
+            }
+            Err(failure @ checkpoint::Failure::Io { .. }) => return Err(failure.into()),
+        }
+        Ok(())
     }
 
     /// Whether nothing is queued, proposed or being written.

@@ -17,6 +17,7 @@
 //! 4. When all have, and nothing is queued or being written, the log is closed and the process ends with 0.
 
 mod auto_compaction;
+mod checkpoints;
 mod cpus;
 pub mod data_dir;
 mod frontend;
@@ -40,6 +41,7 @@ use futures_lite::future::zip;
 use glommio::{LocalExecutorBuilder, Placement as CorePlacement};
 use urd_wal::disk::uring::UringDisk;
 
+use self::checkpoints::Checkpoints;
 use self::data_dir::{DataDir, StoredIdentity};
 use self::frontend::Frontend;
 use self::log_shard::{Inbox, LogShard, Port};
@@ -55,6 +57,10 @@ use crate::metrics::Metrics;
 use crate::net;
 use crate::raft::{self, Driver};
 use crate::store::Store;
+use crate::tree::checkpoint::{self, CheckpointFile, Opened};
+
+/// The name of the checkpoint file in the tree's directory.
+const CHECKPOINT_FILE: &str = "checkpoint";
 
 /// Runs a member until it is told to stop by SIGTERM or SIGINT.
 pub fn run(config: &Config) -> Result<(), RunError> {
@@ -68,6 +74,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let data_dir = DataDir::open(&config.data_dir)?;
     let log_dir = config.log_dir();
     data_dir::make_private(&log_dir)?;
+    data_dir::make_private(&config.tree_dir())?;
     let computed = config.identity();
     let fresh = StoredIdentity::new(computed.cluster.0, computed.member.0, vec![computed.member.0]);
     let stored = match config.initial_cluster_state {
@@ -152,6 +159,8 @@ impl Member<'_> {
             *cpus.first().ok_or_else(|| RunError::Cpus("no processor to run on".into()))?;
         let log = LogExecutor {
             directory: self.config.log_dir(),
+            tree_directory: self.config.tree_dir(),
+            snapshot_count: self.config.snapshot_count,
             raft: self.raft_options()?,
             tick: self.config.heartbeat_interval,
             auto_compaction: self.config.auto_compaction,
@@ -168,22 +177,12 @@ impl Member<'_> {
             tell.send(Said::Ended(ended)).ok();
         })?;
 
-        loop {
-            match told.recv() {
-                Ok(Said::Ready) => tracing::info!(
-                    member = %MemberId(self.stored.member_id),
-                    clients = ?self.config.advertise_client_urls.iter().map(|url| url.as_str()).collect::<Vec<_>>(),
-                    "ready to serve client requests"
-                ),
-                Ok(Said::Ended(ended)) => {
-                    ended?;
-                    break;
-                }
-                Err(mpsc::RecvError) => {
-                    return Err(RunError::Executor { what: "the log shard's thread ended".into() });
-                }
-            }
-        }
+        let clients = self.config.advertise_client_urls.iter().map(|url| url.as_str());
+        listen_to_the_log_shard(
+            &told,
+            MemberId(self.stored.member_id),
+            &clients.collect::<Vec<_>>(),
+        )?;
         // The log shard's last words were for the others to end as well.
         for thread in std::iter::once(log_thread).chain(threads) {
             thread.join().map_err(|error| RunError::Executor { what: error.to_string() })?;
@@ -281,9 +280,30 @@ enum Said {
     Ended(Result<(), RunError>),
 }
 
+/// Until it has ended.
+fn listen_to_the_log_shard(
+    told: &mpsc::Receiver<Said>,
+    member: MemberId,
+    clients: &[&str],
+) -> Result<(), RunError> {
+    loop {
+        match told.recv() {
+            Ok(Said::Ready) => {
+                tracing::info!(%member, ?clients, "ready to serve client requests");
+            }
+            Ok(Said::Ended(ended)) => return ended,
+            Err(mpsc::RecvError) => {
+                return Err(RunError::Executor { what: "the log shard's thread ended".into() });
+            }
+        }
+    }
+}
+
 /// Everything that the log shard's executor takes along.
 struct LogExecutor {
     directory: std::path::PathBuf,
+    tree_directory: std::path::PathBuf,
+    snapshot_count: u64,
     raft: raft::Options,
     tick: Duration,
     auto_compaction: AutoCompaction,
@@ -294,6 +314,8 @@ struct LogExecutor {
     stop: Arc<AtomicBool>,
     tell: mpsc::Sender<Said>,
 }
+
+type MemberDriver = Driver<UringDisk, Vec<log_shard::Part>, log_shard::Reader>;
 
 type LogEnd = (
     glommio::channels::shared_channel::SharedSender<ToShard>,
@@ -321,8 +343,10 @@ impl LogExecutor {
             .detach();
         }
 
-        let driver = self.open_driver().await?;
-        let log_shard = LogShard::new(driver, Arc::clone(&self.shared), ports.clone(), inbox);
+        let (driver, file) = self.open_driver().await?;
+        let checkpoints = Checkpoints::new(file, self.snapshot_count);
+        let shared = Arc::clone(&self.shared);
+        let log_shard = LogShard::new(driver, shared, ports.clone(), inbox, checkpoints);
         let accepting = Rc::new(RefCell::new(Vec::new()));
         let placement = Rc::new(Placement::new(self.open));
         let on_ready = {
@@ -353,9 +377,11 @@ impl LogExecutor {
         Ok(ended?)
     }
 
-    async fn open_driver(
-        &self,
-    ) -> Result<Driver<UringDisk, Vec<log_shard::Part>, log_shard::Reader>, RunError> {
+    /// Opens the checkpoint and the log, and applies the log to the checkpoint.
+    async fn open_driver(&self) -> Result<(MemberDriver, CheckpointFile<UringDisk>), RunError> {
+        let opened = self.open_tree().await?;
+        let checkpoint = opened.checkpoint.map(|meta| meta.stamp.index.0);
+        let store = Store::open(opened.tree)?;
         let directory = || self.directory.display().to_string();
         let failed = |source| RunError::OpenLog { directory: directory(), source };
         let disk = UringDisk::open(&self.directory)
@@ -369,8 +395,26 @@ impl LogExecutor {
         for warning in &recovered.warnings {
             tracing::warn!("{warning}");
         }
-        tracing::info!(first = log.first_index(), last = log.last_index(), "opened the log");
-        Driver::open(&self.raft, log, &recovered, Store::new()).map_err(RunError::Replay)
+        tracing::info!(
+            checkpoint,
+            first = log.first_index(),
+            last = log.last_index(),
+            "opened checkpoint and log"
+        );
+        let driver = Driver::open(&self.raft, log, &recovered, store).map_err(RunError::Replay)?;
+        Ok((driver, opened.file))
+    }
+
+    async fn open_tree(&self) -> Result<Opened<UringDisk>, RunError> {
+        let directory = || self.tree_directory.display().to_string();
+        let disk = UringDisk::open(&self.tree_directory)
+            .await
+            .map_err(|source| RunError::TreeDir { directory: directory(), source })?;
+        let opened = checkpoint::open(disk, CHECKPOINT_FILE).await?;
+        for warning in &opened.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(opened)
     }
 }
 

@@ -58,6 +58,20 @@ pub enum RunError {
         /// Why.
         source: urd_wal::OpenError,
     },
+    /// The checkpoint's directory cannot be used.
+    #[error("open the checkpoint's directory {directory}: {source}")]
+    TreeDir {
+        /// Where.
+        directory: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The checkpoint cannot be opened.
+    #[error("{0}")]
+    OpenCheckpoint(#[from] crate::tree::checkpoint::OpenError),
+    /// The checkpoint is not one of a store.
+    #[error("open the checkpoint: {0}")]
+    Store(#[from] crate::store::Fault),
     /// The log does not make sense.
     #[error("replay the log: {0}")]
     Replay(Fatal),

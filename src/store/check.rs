@@ -25,6 +25,14 @@ const FAULTS_MAX: usize = 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault(String);
 
+impl Fault {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl std::error::Error for Fault {}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -16,7 +16,7 @@ use super::txn;
 use super::view::View;
 use crate::error::Rejected;
 use crate::ids::{Index, Revision, Term};
-use crate::tree::{Counted, Statistics, Tree};
+use crate::tree::{Checkpoint, Counted, Read, Stamp, Statistics, Tree, Written};
 
 /// What became of a request: part of the applied result, equal on every member.
 pub type Outcome = Result<Response, Rejected>;
@@ -46,7 +46,25 @@ impl Store {
     /// An empty store, at revision 1, before the first entry.
     #[must_use]
     pub fn new() -> Self {
-        let mut store = Self::default();
+        Self::of(Tree::new())
+    }
+
+    /// The state that `tree` holds, as a checkpoint file gives it back.
+    ///
+    /// # Errors
+    /// A tree that is not empty, and has no numbers of a store that this version reads.
+    pub fn open(tree: Tree) -> Result<Self, Fault> {
+        let meta = match tree.get(META_KEY) {
+            Some(numbers) => Meta::decode(numbers)
+                .ok_or_else(|| Fault::new("the store's numbers in the tree are not readable"))?,
+            None if tree.statistics().records == 0 => return Ok(Self::of(tree)),
+            None => return Err(Fault::new("the tree has records, but not the store's numbers")),
+        };
+        Ok(Self { tree, meta, published: meta, sweep: None, scratch: Scratch::default() })
+    }
+
+    fn of(tree: Tree) -> Self {
+        let mut store = Self { tree, ..Self::default() };
         store.publish_tree();
         store
     }
@@ -134,6 +152,35 @@ impl Store {
     #[must_use]
     pub fn view(&self) -> View {
         View::new(self.tree.snapshot(), self.published)
+    }
+
+    /// Begins to make the published state durable, all that was applied being published; see
+    /// [`Tree::begin_checkpoint`].
+    pub fn begin_checkpoint(&mut self) -> Checkpoint {
+        assert_eq!(self.meta.applied, self.published.applied, "a checkpoint follows a publication");
+        let stamp = Stamp { index: self.meta.applied, term: self.meta.term };
+        self.tree.begin_checkpoint(stamp)
+    }
+
+    /// See [`Tree::end_checkpoint`].
+    pub fn end_checkpoint(&mut self, written: Written) {
+        self.tree.end_checkpoint(written);
+    }
+
+    /// See [`Tree::give_up_checkpoint`].
+    pub fn give_up_checkpoint(&mut self, checkpoint: &Checkpoint) {
+        self.tree.give_up_checkpoint(checkpoint);
+    }
+
+    /// See [`Tree::is_checkpointing`].
+    #[must_use]
+    pub fn is_checkpointing(&self) -> bool {
+        self.tree.is_checkpointing()
+    }
+
+    /// See [`Tree::tidy`].
+    pub fn tidy(&mut self, pages: usize) -> bool {
+        self.tree.tidy(pages)
     }
 
     /// The last entry that was applied; 0 before the first.

@@ -59,7 +59,7 @@ impl Tree {
         ensure!(walk.records == self.records, root, walk.records, self.records);
         ensure!(walk.depth == self.depth, root, walk.depth, self.depth);
         self.check_books(&walk.pages)?;
-        for snapshot in self.pages.versions().snapshots() {
+        for snapshot in self.pages.snapshots() {
             self.check_snapshot(&snapshot)?;
         }
         Ok(())
@@ -86,9 +86,12 @@ impl Tree {
             ensure!(self.pages.pages_at(page) == pages, page, pages, self.pages.pages_at(page));
             enter(page, pages, "in the tree")?;
         }
-        let waiting = self.pages.versions().iter();
-        for retired in waiting.chain(self.pages.replaced().iter().copied()) {
-            enter(retired.page, self.pages.pages_at(retired.page), "waiting")?;
+        let replaced = self.pages.replaced().iter().map(|retired| retired.page);
+        for page in self.pages.waiting_pages().chain(replaced) {
+            enter(page, self.pages.pages_at(page), "waiting")?;
+        }
+        for (page, pages) in self.free_sets() {
+            enter(page, pages, "a checkpoint's set of free pages")?;
         }
         let mut free = 0;
         for id in (FIRST_PAGE.0..end.0).map(PageId).filter(|&id| freelist.is_free(id)) {
@@ -178,6 +181,7 @@ impl<'a, S: Source> Walk<'a, S> {
     /// Checks the subtree at `id`; the sum of its counted records.
     fn page(&mut self, id: PageId, bounds: &Bounds, depth: usize) -> Result<u64, Damage> {
         let source = self.source;
+        source.verify(id)?;
         let node = source.node(id);
         self.pages.push((id, 1));
         check_layout(id, &node)?;
@@ -240,8 +244,9 @@ impl<'a, S: Source> Walk<'a, S> {
             }
             last = Some(key);
             if let CellValue::Run(run) = cell.value {
+                self.source.verify(run.page)?;
                 let data = self.source.run(run.page);
-                self.run(id, run.page, run.len as usize, data.data().len(), data.version())?;
+                self.run(id, run.page, run.len as usize, data.len())?;
             }
         }
         Ok(sum)
@@ -292,9 +297,9 @@ impl<'a, S: Source> Walk<'a, S> {
                 Ok(key.to_vec())
             }
             CellKey::Run { prefix, run } => {
-                let data = self.source.run(run.page);
-                let key = data.data();
-                self.run(id, run.page, run.len as usize, key.len(), data.version())?;
+                self.source.verify(run.page)?;
+                let key = self.source.run(run.page);
+                self.run(id, run.page, run.len as usize, key.len())?;
                 ensure!(key.len() > inline_max, id, "a short key in its cell", "in a run");
                 ensure!(key.starts_with(prefix), id, "the run's first bytes", show(prefix));
                 Ok(key.to_vec())
@@ -303,14 +308,8 @@ impl<'a, S: Source> Walk<'a, S> {
     }
 
     /// A run that page `id` refers to.
-    fn run(
-        &mut self,
-        id: PageId,
-        page: PageId,
-        len: usize,
-        found: usize,
-        version: u64,
-    ) -> Result<(), Damage> {
+    fn run(&mut self, id: PageId, page: PageId, len: usize, found: usize) -> Result<(), Damage> {
+        let version = self.source.run_version(page);
         ensure!(len == found, id, format!("a run of {len} bytes at {page}"), found);
         ensure!(
             version <= self.version,

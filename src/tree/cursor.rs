@@ -153,16 +153,14 @@ impl<S: Source> Cursor for PageCursor<'_, S> {
     fn key(&self) -> &[u8] {
         match self.leaf().key(self.index) {
             CellKey::Inline(key) => key,
-            CellKey::Run { run, .. } => {
-                self.key_run.get_or_init(|| self.source.run(run.page)).data()
-            }
+            CellKey::Run { run, .. } => self.key_run.get_or_init(|| self.source.run(run.page)),
         }
     }
 
     fn value(&self) -> &[u8] {
         match self.leaf().record(self.index).value {
             CellValue::Inline(value) => value,
-            CellValue::Run(run) => self.value_run.get_or_init(|| self.source.run(run.page)).data(),
+            CellValue::Run(run) => self.value_run.get_or_init(|| self.source.run(run.page)),
         }
     }
 

@@ -1,9 +1,10 @@
 //! Where readers on any thread find a page: the table from [`PageId`] to page.
 //!
 //! The writer stores a page here when it publishes the batch that made it, and clears the slot when no snapshot sees the
-//! page any more. In between a slot does not change, so a reader with a snapshot finds every page its root leads to,
-//! and takes no lock: it loads a slot (`arc_swap`, which for short holds does not touch the page's shared counter
-//! either) and reads bytes that nobody writes again.
+//! page any more, or when a checkpoint has written it: an empty slot says that the page is in the file (`map`), where
+//! it has the same bytes. So a reader with a snapshot finds every page its root leads to, and takes no lock: it loads a
+//! slot (`arc_swap`, which for short holds does not touch the page's shared counter either) and reads bytes that nobody
+//! writes again.
 //!
 //! The table grows in chunks that never move. Runs have a table of their own, with the id of their first page: a slot
 //! then is one pointer, and a store without long values has no slots for them.
@@ -15,8 +16,10 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwapOption, Guard};
 
+use super::check::Damage;
+use super::map::Map;
 use super::page::{Node, PAGE_BYTES};
-use super::run::Run;
+use super::run::{Run, run_pages};
 use crate::ids::PageId;
 
 const CHUNK_SLOTS: usize = 1 << 14;
@@ -30,23 +33,58 @@ const _: () = assert!(PAGES_MAX as u128 * PAGE_BYTES as u128 == 1 << 40);
 pub(super) struct Directory {
     nodes: Table<Node>,
     runs: Table<Run>,
+    /// Where pages are that have no slot. None: the tree has no file.
+    map: Option<Map>,
 }
 
 impl Directory {
-    pub(super) fn new() -> Directory {
-        Directory { nodes: Table::new(), runs: Table::new() }
+    pub(super) fn new(map: Option<Map>) -> Directory {
+        Directory { nodes: Table::new(), runs: Table::new(), map }
+    }
+
+    /// The file, if the tree has one.
+    pub(super) fn map(&self) -> Option<&Map> {
+        self.map.as_ref()
+    }
+
+    /// The file, where a page that is not in the heap must be.
+    #[inline]
+    pub(super) fn file(&self, id: PageId) -> &Map {
+        self.map.as_ref().unwrap_or_else(|| unreachable!("invariant: page {id} is in the heap"))
     }
 
     /// The leaf or branch at `id`, which the caller's snapshot must see.
     #[inline]
-    pub(super) fn node(&self, id: PageId) -> Loaded<Node> {
-        Loaded(self.nodes.slot(id).load())
+    pub(super) fn node(&self, id: PageId) -> LoadedNode<'_> {
+        match self.nodes.load(id) {
+            Some(node) => LoadedNode::Heap(node),
+            None => LoadedNode::Mapped(self.file(id).node(id)),
+        }
     }
 
-    /// The run that starts at `id`, which the caller's snapshot must see.
+    /// The data of the run that starts at `id`, which the caller's snapshot must see.
     #[inline]
-    pub(super) fn run(&self, id: PageId) -> Loaded<Run> {
-        Loaded(self.runs.slot(id).load())
+    pub(super) fn run(&self, id: PageId) -> LoadedRun<'_> {
+        match self.runs.load(id) {
+            Some(run) => LoadedRun::Heap(run),
+            None => LoadedRun::Mapped(self.file(id).run(id)),
+        }
+    }
+
+    /// The batch that wrote the run at `id`, which the caller's snapshot must see.
+    pub(super) fn run_version(&self, id: PageId) -> u64 {
+        match self.runs.load(id) {
+            Some(run) => run.version(),
+            None => self.file(id).version(id),
+        }
+    }
+
+    /// Verifies the page or run at `id` where it is read from the file.
+    pub(super) fn verify(&self, id: PageId) -> Result<(), Damage> {
+        match (self.nodes.load(id), self.runs.load(id)) {
+            (None, None) => self.file(id).verify(id),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn store_node(&self, id: PageId, node: Arc<Node>) {
@@ -58,28 +96,69 @@ impl Directory {
     }
 
     pub(super) fn clear_node(&self, id: PageId) {
-        self.nodes.slot(id).store(None);
+        self.nodes.slot_or_grow(id).store(None);
     }
 
     pub(super) fn clear_run(&self, id: PageId) {
-        self.runs.slot(id).store(None);
+        self.runs.slot_or_grow(id).store(None);
     }
 
-    /// What stands at `id`, for the checker: the node, then the run.
+    /// How many pages the page or run takes that is in the heap at `id`.
+    pub(super) fn heap_pages_at(&self, id: PageId) -> usize {
+        self.runs.load(id).map_or(1, |run| run_pages(run.data().len()))
+    }
+
+    /// What stands in the heap at `id`: the node, then the run.
     pub(super) fn occupants(&self, id: PageId) -> (Option<Arc<Node>>, Option<Arc<Run>>) {
         (self.nodes.occupant(id), self.runs.occupant(id))
     }
 }
 
-/// A page that a reader holds.
-pub(super) struct Loaded<T>(Guard<Option<Arc<T>>>);
+/// A page in the heap that a reader holds.
+pub(super) struct Held<T>(Guard<Option<Arc<T>>>);
 
-impl<T> Deref for Loaded<T> {
+impl<T> Deref for Held<T> {
     type Target = T;
 
     #[inline]
     fn deref(&self) -> &T {
-        self.0.as_deref().expect("invariant: a page that a snapshot sees is in the directory")
+        self.0.as_deref().expect("invariant: made of a slot that is not empty")
+    }
+}
+
+/// A leaf or branch that a reader holds.
+pub(super) enum LoadedNode<'a> {
+    Heap(Held<Node>),
+    Mapped(&'a Node),
+}
+
+impl Deref for LoadedNode<'_> {
+    type Target = Node;
+
+    #[inline]
+    fn deref(&self) -> &Node {
+        match self {
+            LoadedNode::Heap(node) => node,
+            LoadedNode::Mapped(node) => node,
+        }
+    }
+}
+
+/// The data of a run that a reader holds.
+pub(super) enum LoadedRun<'a> {
+    Heap(Held<Run>),
+    Mapped(&'a [u8]),
+}
+
+impl Deref for LoadedRun<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            LoadedRun::Heap(run) => run.data(),
+            LoadedRun::Mapped(data) => data,
+        }
     }
 }
 
@@ -94,11 +173,12 @@ impl<T> Table<T> {
         Table { chunks: (0..CHUNKS_MAX).map(|_| OnceLock::new()).collect() }
     }
 
+    /// The page in the heap at `id`.
     #[inline]
-    fn slot(&self, id: PageId) -> &ArcSwapOption<T> {
+    fn load(&self, id: PageId) -> Option<Held<T>> {
         let (chunk, slot) = position(id);
-        let chunk = self.chunks[chunk].get().expect("invariant: a page's chunk outlives it");
-        &chunk[slot]
+        let page = self.chunks[chunk].get()?[slot].load();
+        page.is_some().then_some(Held(page))
     }
 
     fn slot_or_grow(&self, id: PageId) -> &ArcSwapOption<T> {

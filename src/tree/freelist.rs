@@ -32,6 +32,17 @@ impl Freelist {
         Freelist { free: BitSet::default(), count: 0, end: FIRST_PAGE.0, run_hint: 0 }
     }
 
+    /// The set that [`words`](Freelist::words) wrote down, of ids before `end`.
+    pub(super) fn from_words(words: Vec<u64>, end: PageId) -> Freelist {
+        let count = words.iter().map(|word| u64::from(word.count_ones())).sum();
+        Freelist { free: BitSet::from_words(words), count, end: end.0, run_hint: 0 }
+    }
+
+    /// The free ids, a bit each, id 0 the lowest of the first word.
+    pub(super) fn words(&self) -> &[u64] {
+        &self.free.levels[0]
+    }
+
     /// The first of `pages` consecutive ids, now used.
     pub(super) fn allocate(&mut self, pages: usize) -> PageId {
         let found = if pages == 1 { self.free.first_from(0) } else { self.find_run(pages) };
@@ -126,6 +137,19 @@ impl BitSet {
             bit /= WORD_BITS;
         }
         absent
+    }
+
+    fn from_words(words: Vec<u64>) -> BitSet {
+        let mut set = BitSet { levels: [words, vec![], vec![], vec![], vec![]] };
+        for height in 1..LEVELS {
+            let below = &set.levels[height - 1];
+            let any = |words: &[u64]| {
+                let bits = words.iter().enumerate().map(|(nth, word)| u64::from(*word != 0) << nth);
+                bits.fold(0, |word, bit| word | bit)
+            };
+            set.levels[height] = below.chunks(WORD_BITS).map(any).collect();
+        }
+        set
     }
 
     fn remove(&mut self, bit: usize) {

@@ -22,7 +22,7 @@ impl Tree {
             let (parent, page) = (pair[0], pair[1].page);
             let node = self.pages.node(page);
             if node.count() == 0 {
-                self.pages.drop_page(page);
+                self.pages.drop_node(page);
                 self.remove_child(parent.page, parent.index, KeyOfChild::Drop);
             } else if node.used_bytes() >= UNDERFULL_BYTES || !self.join_sibling(parent) {
                 break;
@@ -74,7 +74,7 @@ impl Tree {
             }
         };
         let sum = node.sum();
-        self.pages.drop_page(right_id);
+        self.pages.drop_node(right_id);
         self.remove_child(parent, left + 1, key);
         let branch = self.pages.node_mut(parent);
         branch.set_child(left, left_id);
@@ -97,7 +97,7 @@ impl Tree {
     /// Drops the run of a separator, when it has one.
     fn drop_key_run(&mut self, branch: PageId, index: usize) {
         if let CellKey::Run { run, .. } = self.pages.node(branch).key(index) {
-            self.pages.drop_page(run.page);
+            self.pages.drop_run(run.page);
         }
     }
 
@@ -109,7 +109,7 @@ impl Tree {
                 return;
             }
             let child = root.child(0);
-            self.pages.drop_page(self.root);
+            self.pages.drop_node(self.root);
             self.root = child;
             self.depth -= 1;
         }

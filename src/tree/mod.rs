@@ -43,9 +43,15 @@
 //! - A cell fits twice in a page, and a branch has room for 14 children, whatever the keys: hence the bound on depth.
 //! - The same calls on a new tree make the same pages, byte for byte.
 //!
+//! # The file
+//!
+//! [`checkpoint`] makes a published snapshot durable in a file, in the background, and finds it again. Pages that it has
+//! written leave the heap: the directory's slot is emptied, and readers find the page in the file, mapped (`map`). The
+//! tree that comes back reads its pages from there; nothing is loaded.
+//!
 //! # What it does not do, on purpose
 //!
-//! - No I/O: writing a snapshot's pages to a file, and reading them from there, builds on this.
+//! - No I/O but for checkpoints (`checkpoint` writes, `map` reads), and those through the log's disk seam.
 //! - No errors: what goes wrong in here is a bug, and panics. Running out of page ids does too, at a tebibyte; a quota
 //!   far below it is the caller's.
 //! - No second writer, no rollback of a batch, no key compression, no cells moved between siblings (`merge` says why
@@ -55,9 +61,13 @@
 
 mod cell;
 mod check;
+pub mod checkpoint;
 mod cursor;
 mod directory;
+mod file;
 mod freelist;
+mod map;
+mod marks;
 mod merge;
 mod page;
 mod pages;
@@ -72,7 +82,9 @@ mod writer;
 mod tests;
 
 pub use check::Damage;
+pub use checkpoint::{Checkpoint, Written};
 pub use cursor::Cursor;
+pub use file::{Meta, Stamp};
 pub use read::Read;
 pub use snapshot::{Snapshot, SnapshotCursor, SnapshotValue};
 pub use writer::{Counted, Statistics, Tree, TreeCursor};

@@ -78,6 +78,7 @@ pub(super) const KIND_RUN: u8 = 3;
 /// `Copy` lets `Arc::make_mut` copy straight into the new allocation; nothing else copies one by accident, because
 /// pages live behind `Arc`.
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub(super) struct Node {
     bytes: [u8; BODY_BYTES],
 }

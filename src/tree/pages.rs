@@ -1,25 +1,30 @@
 //! The writer's pages: which are its own to change, and what becomes of them.
 //!
-//! A page made or copied in the batch under way is referred to by the writer alone, so `Arc::get_mut` succeeds and it is
-//! changed in place. A published page is shared with the directory, so `get_mut` fails and the page is copied to a new
-//! id first, once a batch. There is no flag that could disagree.
+//! A page made or copied in the batch under way carries that batch's version; the writer alone refers to it and changes
+//! it in place. Any other page is shared with readers, in the heap or in the checkpoint file, and is copied to a new id
+//! first, once a batch. `Arc::get_mut` holds the one against the other.
 //!
 //! Publishing stores the batch's pages in the directory. Pages that the batch replaced wait in `retired` until no
-//! snapshot sees them; pages that it made and dropped again are free at once.
+//! snapshot sees them; pages that it made and dropped again are free at once. Pages that a checkpoint has not written
+//! yet are marked, and what a checkpoint needs of the books is taken and given back in `checkpoint`.
 
 use std::sync::Arc;
 
 use super::cell::RunRef;
+use super::check::Damage;
 use super::directory::Directory;
 use super::freelist::Freelist;
+use super::map::Map;
+use super::marks::Marks;
 use super::page::{Kind, Node};
 use super::retired::{Retired, Versions};
 use super::run::{Run, run_pages};
 use super::snapshot::{Root, Snapshot};
 use crate::ids::PageId;
 
-/// What the writer has at a page id. A run stands at its first page; the others are vacant, but not free.
+/// What the writer has in the heap at a page id. A run stands at its first page.
 enum Slot {
+    /// A page in the file, the further page of a run, or a free one.
     Vacant,
     Node(Arc<Node>),
     Run(Arc<Run>),
@@ -29,11 +34,15 @@ pub(super) struct Pages {
     slots: Vec<Slot>,
     freelist: Freelist,
     versions: Versions,
+    /// Pages that nobody sees any more, and that wait for their turn to become free.
+    unseen: Vec<Retired>,
     directory: Arc<Directory>,
     /// Pages made in this batch. An id is listed more than once when it was dropped and used again.
     dirty: Vec<PageId>,
     /// Published pages that this batch replaced.
     replaced: Vec<Retired>,
+    /// Published pages of the tree that no checkpoint has taken.
+    unwritten: Marks,
     /// Buffers of freed pages, which the next copies are made in; at most [`SPARE_MAX`]. A replacing insert takes a tenth
     /// less time with them than with the allocator, and a third less while the pages are in the CPU's caches.
     spare: Vec<Arc<Node>>,
@@ -44,17 +53,28 @@ pub(super) struct Pages {
 /// Two mebibytes of pages: what a large batch copies.
 const SPARE_MAX: usize = 512;
 
+/// Pages that a publication frees beyond twice as many as its batch replaced: the end of a checkpoint, or of a snapshot
+/// held for long, lets go of many at once.
+const FREED_MAX: usize = 256;
+
 impl Pages {
-    pub(super) fn new() -> Pages {
+    pub(super) fn new(map: Option<Map>) -> Pages {
+        Pages::resume(map, Freelist::new(), 1)
+    }
+
+    /// The pages of a file: those that `freelist` does not say are free. The next publication is `version`.
+    pub(super) fn resume(map: Option<Map>, freelist: Freelist, version: u64) -> Pages {
         Pages {
             slots: Vec::new(),
-            freelist: Freelist::new(),
+            freelist,
             versions: Versions::default(),
-            directory: Arc::new(Directory::new()),
+            unseen: Vec::new(),
+            directory: Arc::new(Directory::new(map)),
             dirty: Vec::new(),
             replaced: Vec::new(),
+            unwritten: Marks::default(),
             spare: Vec::new(),
-            version: 1,
+            version,
         }
     }
 
@@ -62,15 +82,32 @@ impl Pages {
     pub(super) fn node(&self, id: PageId) -> &Node {
         match self.slots.get(index(id)) {
             Some(Slot::Node(node)) => node,
-            _ => unreachable!("invariant: page {id} is a leaf or branch"),
+            _ => self.directory.file(id).node(id),
         }
     }
 
+    /// The data of the run at `id`.
     #[inline]
-    pub(super) fn run(&self, id: PageId) -> &Run {
+    pub(super) fn run(&self, id: PageId) -> &[u8] {
         match self.slots.get(index(id)) {
-            Some(Slot::Run(run)) => run,
-            _ => unreachable!("invariant: page {id} starts a run"),
+            Some(Slot::Run(run)) => run.data(),
+            _ => self.directory.file(id).run(id),
+        }
+    }
+
+    /// The batch that wrote the run at `id`.
+    pub(super) fn run_version(&self, id: PageId) -> u64 {
+        match self.slots.get(index(id)) {
+            Some(Slot::Run(run)) => run.version(),
+            _ => self.directory.file(id).version(id),
+        }
+    }
+
+    /// Verifies the page or run at `id` where it is read from the file.
+    pub(super) fn verify(&self, id: PageId) -> Result<(), Damage> {
+        match self.slots.get(index(id)) {
+            Some(Slot::Node(_) | Slot::Run(_)) => Ok(()),
+            Some(Slot::Vacant) | None => self.directory.file(id).verify(id),
         }
     }
 
@@ -81,7 +118,7 @@ impl Pages {
             Some(Slot::Node(node)) => {
                 Arc::get_mut(node).expect("invariant: the caller made the page writable")
             }
-            _ => unreachable!("invariant: page {id} is a leaf or branch"),
+            _ => unreachable!("invariant: page {id} is a leaf or branch in the heap"),
         }
     }
 
@@ -98,6 +135,14 @@ impl Pages {
 
     /// Two different pages, the first one writable.
     pub(super) fn node_mut_and(&mut self, a: PageId, b: PageId) -> (&mut Node, &Node) {
+        let in_heap = matches!(self.slots.get(index(b)), Some(Slot::Node(_)));
+        if !in_heap {
+            let Some(Slot::Node(a)) = self.slots.get_mut(index(a)) else {
+                unreachable!("invariant: page {a} is a leaf or branch in the heap");
+            };
+            let a = Arc::get_mut(a).expect("invariant: the caller made the page writable");
+            return (a, self.directory.file(b).node(b));
+        }
         match self.slots.get_disjoint_mut([index(a), index(b)]) {
             Ok([Slot::Node(a), Slot::Node(b)]) => {
                 (Arc::get_mut(a).expect("invariant: the caller made the page writable"), b)
@@ -108,24 +153,26 @@ impl Pages {
 
     /// The id under which page `id` may be changed: its own when this batch made it, else that of a copy.
     pub(super) fn writable(&mut self, id: PageId) -> PageId {
-        let Some(Slot::Node(node)) = self.slots.get_mut(index(id)) else {
-            unreachable!("invariant: page {id} is a leaf or branch");
-        };
-        if Arc::get_mut(node).is_some() {
-            return id;
-        }
+        if self.node(id).version() == self.version { id } else { self.copy(id) }
+    }
+
+    /// Replaces a leaf or branch by its copy, and says where that is.
+    pub(super) fn copy(&mut self, id: PageId) -> PageId {
+        let spare = self.spare.pop();
+        let node = self.node(id);
         let born = node.version();
-        let mut copy = match self.spare.pop() {
+        let mut copy = match spare {
             Some(mut spare) => {
                 *Arc::get_mut(&mut spare).expect("invariant: nobody refers to a spare page") =
-                    **node;
+                    *node;
                 spare
             }
-            None => Arc::clone(node),
+            None => Arc::new(*node),
         };
-        // Copies a page that is still shared straight into a new allocation; a spare one is its own already.
-        Arc::make_mut(&mut copy).set_version(self.version);
-        self.replaced.push(Retired { page: id, born });
+        Arc::get_mut(&mut copy)
+            .expect("invariant: nobody refers to a new page")
+            .set_version(self.version);
+        self.drop_page(id, born);
         self.place(Slot::Node(copy), 1)
     }
 
@@ -141,17 +188,22 @@ impl Pages {
         RunRef { page: self.place(Slot::Run(Arc::new(run)), run_pages(data.len())), len }
     }
 
-    /// Drops a leaf, branch or run that the tree no longer refers to.
-    pub(super) fn drop_page(&mut self, id: PageId) {
-        let (is_own, born) = match &mut self.slots[index(id)] {
-            Slot::Node(node) => (Arc::get_mut(node).is_some(), node.version()),
-            Slot::Run(run) => (Arc::get_mut(run).is_some(), run.version()),
-            Slot::Vacant => unreachable!("invariant: page {id} is dropped once"),
-        };
-        if is_own {
-            self.free(id);
+    /// Drops a leaf or branch that the tree no longer refers to.
+    pub(super) fn drop_node(&mut self, id: PageId) {
+        self.drop_page(id, self.node(id).version());
+    }
+
+    /// Drops a run that the tree no longer refers to.
+    pub(super) fn drop_run(&mut self, id: PageId) {
+        self.drop_page(id, self.run_version(id));
+    }
+
+    fn drop_page(&mut self, page: PageId, born: u64) {
+        if born == self.version {
+            self.free(page);
         } else {
-            self.replaced.push(Retired { page: id, born });
+            self.unwritten.remove(page);
+            self.replaced.push(Retired { page, born });
         }
     }
 
@@ -161,45 +213,74 @@ impl Pages {
             match &self.slots[index(id)] {
                 Slot::Node(node) => self.directory.store_node(id, Arc::clone(node)),
                 Slot::Run(run) => self.directory.store_run(id, Arc::clone(run)),
-                Slot::Vacant => {}
+                Slot::Vacant => continue,
             }
+            self.unwritten.insert(id);
         }
-        let Slot::Node(node) = &self.slots[index(root)] else {
-            unreachable!("invariant: page {root} is the root");
-        };
-        let directory = Arc::clone(&self.directory);
-        let root = Root::new(root, Arc::clone(node), self.version, directory);
-        let snapshot = Snapshot::new(root);
+        let snapshot = self.snapshot(root, self.version);
         let replaced = std::mem::take(&mut self.replaced);
         self.versions.push(self.version, snapshot.downgrade(), replaced);
         self.version += 1;
         snapshot
     }
 
-    /// Frees the pages that no snapshot sees. The newest version is seen by the writer itself.
-    pub(super) fn reclaim(&mut self) {
-        let mut free = Vec::new();
-        self.versions.sweep(&mut free);
-        for retired in free {
-            match &self.slots[index(retired.page)] {
-                Slot::Node(_) => self.directory.clear_node(retired.page),
-                Slot::Run(_) => self.directory.clear_run(retired.page),
-                Slot::Vacant => unreachable!("invariant: a waiting page is kept"),
+    /// The root of a file becomes the newest snapshot.
+    pub(super) fn publish_file(&mut self, root: PageId) -> Snapshot {
+        let version = self.version - 1;
+        let snapshot = self.snapshot(root, version);
+        self.versions.push(version, snapshot.downgrade(), Vec::new());
+        snapshot
+    }
+
+    fn snapshot(&self, root: PageId, version: u64) -> Snapshot {
+        let node = match self.slots.get(index(root)) {
+            Some(Slot::Node(node)) => Arc::clone(node),
+            _ => Arc::new(*self.node(root)),
+        };
+        Snapshot::new(Root::new(root, node, version, Arc::clone(&self.directory)))
+    }
+
+    /// Frees pages that no snapshot sees; `replaced` is how many the last batch gave up. The newest version is seen by
+    /// the writer itself. True when none is left.
+    pub(super) fn reclaim(&mut self, replaced: usize) -> bool {
+        self.versions.sweep(&mut self.unseen);
+        let kept = self.unseen.len().saturating_sub(2 * replaced + FREED_MAX);
+        for retired in self.unseen.split_off(kept) {
+            match self.slots.get(index(retired.page)) {
+                Some(Slot::Node(_)) => self.directory.clear_node(retired.page),
+                Some(Slot::Run(_)) => self.directory.clear_run(retired.page),
+                Some(Slot::Vacant) | None => {}
             }
             self.free(retired.page);
         }
+        self.unseen.is_empty()
     }
 
     pub(super) fn freelist(&self) -> &Freelist {
         &self.freelist
     }
 
-    pub(super) fn versions(&self) -> &Versions {
-        &self.versions
+    pub(super) fn freelist_mut(&mut self) -> &mut Freelist {
+        &mut self.freelist
     }
 
     pub(super) fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    /// How many published pages wait to become free.
+    pub(super) fn waiting(&self) -> usize {
+        self.versions.waiting() + self.unseen.len()
+    }
+
+    /// Published pages that the newest snapshot does not see, and that are not free.
+    pub(super) fn waiting_pages(&self) -> impl Iterator<Item = PageId> + '_ {
+        self.versions.iter().chain(self.unseen.iter().copied()).map(|retired| retired.page)
+    }
+
+    /// All snapshots that someone holds, for the checker.
+    pub(super) fn snapshots(&self) -> impl Iterator<Item = Snapshot> + '_ {
+        self.versions.snapshots()
     }
 
     /// Published pages that the batch under way replaced.
@@ -207,9 +288,55 @@ impl Pages {
         &self.replaced
     }
 
+    /// Whether nothing was changed since the last publication.
+    pub(super) fn is_published(&self) -> bool {
+        self.dirty.is_empty() && self.replaced.is_empty()
+    }
+
     /// The version of the batch under way.
     pub(super) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Pages of the tree that no checkpoint has taken.
+    pub(super) fn unwritten(&self) -> u64 {
+        self.unwritten.len()
+    }
+
+    /// Hands out the pages that no checkpoint has taken, in ascending order.
+    pub(super) fn take_unwritten(&mut self) -> Vec<PageId> {
+        std::mem::take(&mut self.unwritten).iter().collect()
+    }
+
+    /// Takes back pages of a checkpoint that was given up, but for those that have gone meanwhile.
+    pub(super) fn put_unwritten(&mut self, pages: &[PageId]) {
+        let mut gone = Marks::default();
+        for page in self.waiting_pages().chain(self.replaced.iter().map(|it| it.page)) {
+            gone.insert(page);
+        }
+        for &page in pages.iter().filter(|&&page| !gone.contains(page)) {
+            self.unwritten.insert(page);
+        }
+    }
+
+    /// Page `id` has been written: from here on it is read from the file.
+    pub(super) fn unload(&mut self, id: PageId) {
+        let slot = self.slots.get_mut(index(id)).map(|slot| std::mem::replace(slot, Slot::Vacant));
+        self.directory.file(id).set_verified(id);
+        match slot {
+            Some(Slot::Node(node)) => {
+                self.directory.clear_node(id);
+                self.spare(node);
+            }
+            Some(Slot::Run(_)) => self.directory.clear_run(id),
+            Some(Slot::Vacant) | None => unreachable!("invariant: page {id} is in the heap"),
+        }
+    }
+
+    /// How many leaves, branches and runs are in the heap.
+    #[cfg(test)]
+    pub(super) fn in_heap(&self) -> usize {
+        self.slots.iter().filter(|slot| !matches!(slot, Slot::Vacant)).count()
     }
 
     /// How many pages start at `id`; 0 when nothing does.
@@ -217,7 +344,10 @@ impl Pages {
         match self.slots.get(index(id)) {
             Some(Slot::Node(_)) => 1,
             Some(Slot::Run(run)) => run_pages(run.data().len()),
-            Some(Slot::Vacant) | None => 0,
+            Some(Slot::Vacant) | None => match self.directory.map() {
+                Some(map) if id < map.end() && !self.freelist.is_free(id) => map.pages_at(id),
+                _ => 0,
+            },
         }
     }
 
@@ -235,13 +365,16 @@ impl Pages {
 
     fn free(&mut self, id: PageId) {
         let pages = self.pages_at(id);
-        let slot = std::mem::replace(&mut self.slots[index(id)], Slot::Vacant);
+        let slot = self.slots.get_mut(index(id)).map(|slot| std::mem::replace(slot, Slot::Vacant));
         self.freelist.release(id, pages);
-        // A reader that is about to let go of the page keeps its buffer; then it is not ours to use again.
-        if let Slot::Node(mut node) = slot
-            && self.spare.len() < SPARE_MAX
-            && Arc::get_mut(&mut node).is_some()
-        {
+        if let Some(Slot::Node(node)) = slot {
+            self.spare(node);
+        }
+    }
+
+    /// Keeps a buffer. A reader that is about to let go of the page keeps it instead; then it is not ours to use again.
+    fn spare(&mut self, mut node: Arc<Node>) {
+        if self.spare.len() < SPARE_MAX && Arc::get_mut(&mut node).is_some() {
             self.spare.push(node);
         }
     }

@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 use std::ops::{Deref, Range};
 
 use super::cell::{BRANCH_HEAD_BYTES, CellKey, CellValue, LEAF_HEAD_BYTES};
+use super::check::Damage;
 use super::cursor::Cursor;
 use super::page::{Head, KEY_PREFIX_BYTES, Kind, Node};
-use super::run::Run;
 use crate::ids::PageId;
 
 /// What a table is read through: a [`Snapshot`](super::Snapshot), or the [`Tree`](super::Tree) with the changes of the
@@ -36,13 +36,20 @@ pub(super) trait Source {
     type NodeGuard<'a>: Deref<Target = Node>
     where
         Self: 'a;
-    type RunGuard<'a>: Deref<Target = Run>
+    /// The data of a run.
+    type RunGuard<'a>: Deref<Target = [u8]>
     where
         Self: 'a;
 
     fn root(&self) -> (PageId, &Node);
     fn node(&self, id: PageId) -> Self::NodeGuard<'_>;
     fn run(&self, id: PageId) -> Self::RunGuard<'_>;
+
+    /// The batch that wrote the run at `id`.
+    fn run_version(&self, id: PageId) -> u64;
+
+    /// Whether the page or run at `id` is what was written there; only a page of a file may not be.
+    fn verify(&self, id: PageId) -> Result<(), Damage>;
 }
 
 /// The most pages from the root to a leaf, both included. A branch splits only when it has 14 children or more, and joins
@@ -169,7 +176,7 @@ fn compare<S: Source>(source: &S, key: &[u8], cell: CellKey<'_>) -> Ordering {
         CellKey::Inline(other) => key.cmp(other),
         CellKey::Run { prefix, run } => {
             let head = &key[..key.len().min(KEY_PREFIX_BYTES)];
-            head.cmp(prefix).then_with(|| key.cmp(source.run(run.page).data()))
+            head.cmp(prefix).then_with(|| key.cmp(&source.run(run.page)))
         }
     }
 }
@@ -184,7 +191,7 @@ impl<S: Source> PageValue<'_, S> {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             PageValue::Inline(node, range) => &node.body()[range.clone()],
-            PageValue::Run(run) => run.data(),
+            PageValue::Run(data) => data,
         }
     }
 }

@@ -4,7 +4,9 @@
 //! in a file it takes as many pages as header, data and trailer need. A run is written once, when it is made: a new
 //! value means a new run.
 
+use super::file::seal;
 use super::page::{KIND_AT, KIND_RUN, PAGE_BYTES, TRAILER_BYTES, u64_at};
+use crate::ids::PageId;
 
 /// Kind (1), zero (3), length (4), version (8).
 pub(super) const RUN_HEADER_BYTES: usize = 16;
@@ -44,6 +46,12 @@ impl Run {
     #[cfg(test)]
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Writes the run as a file holds it from page `id` on; `pages` is zeroed, and as long as all its pages.
+    pub(super) fn write(&self, id: PageId, pages: &mut [u8]) {
+        pages[..self.bytes.len()].copy_from_slice(&self.bytes);
+        seal(id, pages);
     }
 }
 

@@ -6,11 +6,11 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use super::check::Damage;
 use super::cursor::{Cursor, PageCursor};
-use super::directory::{Directory, Loaded};
+use super::directory::{Directory, LoadedNode, LoadedRun};
 use super::page::Node;
 use super::read::{PageValue, Read, Source, count, get};
-use super::run::Run;
 use crate::ids::PageId;
 
 /// What one publication made visible.
@@ -34,8 +34,8 @@ impl Root {
 }
 
 impl Source for Root {
-    type NodeGuard<'a> = Loaded<Node>;
-    type RunGuard<'a> = Loaded<Run>;
+    type NodeGuard<'a> = LoadedNode<'a>;
+    type RunGuard<'a> = LoadedRun<'a>;
 
     #[inline]
     fn root(&self) -> (PageId, &Node) {
@@ -43,13 +43,21 @@ impl Source for Root {
     }
 
     #[inline]
-    fn node(&self, id: PageId) -> Loaded<Node> {
+    fn node(&self, id: PageId) -> LoadedNode<'_> {
         self.directory.node(id)
     }
 
     #[inline]
-    fn run(&self, id: PageId) -> Loaded<Run> {
+    fn run(&self, id: PageId) -> LoadedRun<'_> {
         self.directory.run(id)
+    }
+
+    fn run_version(&self, id: PageId) -> u64 {
+        self.directory.run_version(id)
+    }
+
+    fn verify(&self, id: PageId) -> Result<(), Damage> {
+        self.directory.verify(id)
     }
 }
 
@@ -74,6 +82,14 @@ impl Snapshot {
 
     pub(super) fn source(&self) -> &impl Source {
         &*self.root
+    }
+
+    pub(super) fn root(&self) -> PageId {
+        self.root.id
+    }
+
+    pub(super) fn directory(&self) -> &Directory {
+        &self.root.directory
     }
 
     /// Numbers the publications of one tree, from 1 on.

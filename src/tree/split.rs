@@ -153,7 +153,7 @@ impl Tree {
     fn full_key<'a>(&'a self, key: CellKey<'a>) -> &'a [u8] {
         match key {
             CellKey::Inline(key) => key,
-            CellKey::Run { run, .. } => self.pages.run(run.page).data(),
+            CellKey::Run { run, .. } => self.pages.run(run.page),
         }
     }
 }

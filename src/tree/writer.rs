@@ -6,11 +6,13 @@
 use std::fmt;
 
 use super::cell::{CellKey, CellValue, LEAF_HEAD_BYTES, LeafCell};
+use super::check::Damage;
+use super::checkpoint::Books;
 use super::cursor::{Cursor, PageCursor};
+use super::map::Map;
 use super::page::{CELL_BYTES_MAX, Kind, LEAF_KEY_BYTES_MAX, Node, PAGE_BYTES};
 use super::pages::Pages;
 use super::read::{PageValue, Path, Read, Source, Step, count, descend, get, record_index};
-use super::run::Run;
 use super::snapshot::Snapshot;
 use crate::ids::PageId;
 
@@ -36,6 +38,8 @@ pub struct Statistics {
     pub bytes: u64,
     /// The same without free pages.
     pub bytes_in_use: u64,
+    /// Pages in use that no checkpoint has taken.
+    pub pages_unwritten: u64,
     /// Pages from the root to a leaf, both included.
     pub depth: usize,
     /// Records, counted or not.
@@ -49,17 +53,24 @@ pub struct Tree {
     /// Pages from the root to a leaf.
     pub(super) depth: usize,
     pub(super) records: u64,
-    published: Snapshot,
+    pub(super) published: Snapshot,
+    /// What is durable, and what becomes so.
+    pub(super) books: Books,
 }
 
 impl Tree {
     /// An empty tree, published as version 1.
     #[must_use]
     pub fn new() -> Tree {
-        let mut pages = Pages::new();
+        Tree::empty(None)
+    }
+
+    /// An empty tree whose file, if it has one, holds no checkpoint yet.
+    pub(super) fn empty(map: Option<Map>) -> Tree {
+        let mut pages = Pages::new(map);
         let root = pages.add_node(Kind::Leaf);
         let published = pages.publish(root);
-        Tree { pages, root, depth: 1, records: 0, published }
+        Tree { pages, root, depth: 1, records: 0, published, books: Books::default() }
     }
 
     /// Inserts a record, or replaces the one at `key`.
@@ -116,9 +127,10 @@ impl Tree {
 
     /// Ends the batch: what was changed since the last call becomes a snapshot that any thread may read.
     pub fn publish(&mut self) -> Snapshot {
+        let replaced = self.pages.replaced().len();
         self.published = self.pages.publish(self.root);
         // Only now is the version before without the writer's own snapshot.
-        self.pages.reclaim();
+        self.pages.reclaim(replaced);
         self.debug_check();
         self.snapshot()
     }
@@ -136,9 +148,10 @@ impl Tree {
         Statistics {
             pages,
             pages_free,
-            pages_waiting: self.pages.versions().waiting() as u64,
+            pages_waiting: self.pages.waiting() as u64,
             bytes: pages * PAGE_BYTES as u64,
             bytes_in_use: (pages - pages_free) * PAGE_BYTES as u64,
+            pages_unwritten: self.pages.unwritten(),
             depth: self.depth,
             records: self.records,
         }
@@ -186,7 +199,7 @@ impl Tree {
         let cell = self.pages.node(leaf.page).record(leaf.index);
         let runs = [cell.key.run(), cell.value.run()];
         for run in runs.into_iter().flatten() {
-            self.pages.drop_page(run.page);
+            self.pages.drop_run(run.page);
         }
     }
 
@@ -224,7 +237,7 @@ impl fmt::Debug for Tree {
 
 impl Source for Tree {
     type NodeGuard<'a> = &'a Node;
-    type RunGuard<'a> = &'a Run;
+    type RunGuard<'a> = &'a [u8];
 
     #[inline]
     fn root(&self) -> (PageId, &Node) {
@@ -237,8 +250,16 @@ impl Source for Tree {
     }
 
     #[inline]
-    fn run(&self, id: PageId) -> &Run {
+    fn run(&self, id: PageId) -> &[u8] {
         self.pages.run(id)
+    }
+
+    fn run_version(&self, id: PageId) -> u64 {
+        self.pages.run_version(id)
+    }
+
+    fn verify(&self, id: PageId) -> Result<(), Damage> {
+        self.pages.verify(id)
     }
 }
 
@@ -249,7 +270,7 @@ impl Read for Tree {
     fn get(&self, key: &[u8]) -> Option<&[u8]> {
         get(self, key).map(|value| match value {
             PageValue::Inline(node, range) => &node.body()[range],
-            PageValue::Run(run) => run.data(),
+            PageValue::Run(data) => data,
         })
     }
 

@@ -129,6 +129,7 @@ fn etcds_sample_is_accepted() {
     // A plain number means hours.
     let hour = std::time::Duration::from_secs(3600);
     expected.auto_compaction = crate::config::AutoCompaction::Periodic(hour);
+    expected.snapshot_count = 10_000;
     assert_eq!(config, expected);
     let names: Vec<_> = warnings.iter().map(|text| text.split(' ').next().unwrap()).collect();
     assert_eq!(
@@ -142,7 +143,6 @@ fn etcds_sample_is_accepted() {
             "--proxy-failure-wait",
             "--quota-backend-bytes",
             "--self-signed-cert-validity",
-            "--snapshot-count",
             "--strict-reconfig-check",
             "--tls-max-version",
             "--tls-min-version",

@@ -95,7 +95,7 @@ fn a_page_dropped_that_is_still_in_the_tree() {
     let mut tree = tree();
     tree.publish();
     let child = leaf(&tree, 1);
-    tree.pages.drop_page(child);
+    tree.pages.drop_node(child);
     expect(&tree, child, "waiting only, found in the tree");
 }
 

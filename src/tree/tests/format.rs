@@ -6,6 +6,11 @@ use crate::tree::cell::{
     FLAG_KEY_IN_RUN, FLAG_VALUE_IN_RUN, KEY_LEN_AT, LEAF_HEAD_BYTES, LeafCell, RUN_REF_BYTES,
     RunRef, VALUE_LEN_AT,
 };
+use crate::tree::file::{
+    self, MAGIC, META_DEPTH_AT, META_END_AT, META_FORMAT_AT, META_FREE_AT, META_INDEX_AT,
+    META_MAGIC_AT, META_NUMBER_AT, META_PAGE_BYTES_AT, META_PAGES, META_RECORDS_AT, META_ROOT_AT,
+    META_TERM_AT, META_VERSION_AT, TRAILER_CRC_AT, TRAILER_PAGE_AT, TRAILER_ZERO_AT, seal, verify,
+};
 use crate::tree::freelist::FIRST_PAGE;
 use crate::tree::page::{
     BODY_BYTES, BRANCH_KEY_BYTES_MAX, CELL_BYTES_MAX, CELLS_AT, COMMON_AT, COMMON_BYTES_MAX,
@@ -103,6 +108,49 @@ fn fields_of_runs() {
         ],
         RUN_HEADER_BYTES,
     );
+}
+
+#[test]
+fn fields_of_the_file() {
+    assert_fields(
+        &[
+            (TRAILER_PAGE_AT, "number of the page, of a run's first page"),
+            (TRAILER_ZERO_AT, "zero"),
+            (TRAILER_CRC_AT, "CRC-32 (IEEE) of all bytes of the page, or run, before this field"),
+        ],
+        TRAILER_BYTES,
+    );
+    assert_eq!((MAGIC, file::FORMAT, META_PAGES), (*b"urd-tree", 1, 2));
+    assert_fields(
+        &[
+            (META_MAGIC_AT, "`urd-tree`"),
+            (META_FORMAT_AT, "version of this format: 1"),
+            (META_PAGE_BYTES_AT, "bytes of a page"),
+            (META_NUMBER_AT, "number of the checkpoint, from 1 on"),
+            (META_VERSION_AT, "version (publication) of the tree"),
+            (META_ROOT_AT, "root page"),
+            (META_DEPTH_AT, "pages from the root to a leaf"),
+            (META_RECORDS_AT, "records"),
+            (META_END_AT, "pages of the file up to the last one in use"),
+            (META_FREE_AT, "first page of the set of free pages"),
+            (META_INDEX_AT, "raft index of the last entry applied"),
+            (META_TERM_AT, "its term"),
+        ],
+        META_TERM_AT + 8,
+    );
+}
+
+#[test]
+fn a_sealed_page_verifies_as_itself_only() {
+    let mut page = vec![7; 2 * PAGE_BYTES];
+    seal(PageId(300), &mut page);
+    assert_eq!(verify(PageId(300), &page), Ok(()));
+    assert_eq!(verify(PageId(301), &page).unwrap_err().found, "page 300");
+    for at in 0..page.len() {
+        page[at] ^= 0x10;
+        assert!(verify(PageId(300), &page).is_err(), "a flipped bit at {at}");
+        page[at] ^= 0x10;
+    }
 }
 
 /// The parts of a page that are not zero, as offset and hexadecimal bytes.

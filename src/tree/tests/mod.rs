@@ -1,6 +1,7 @@
 //! Tests of the tree. `model` compares it with a `BTreeMap`, `shapes` pins small trees, `readers` reads on other
-//! threads, `reuse` follows the pages, `format` holds the bytes to `FORMAT.md`, `damage` proves that the checker sees.
+//! threads, `checkpoints` writes and crashes, `reuse` follows the pages, `format` holds the bytes to `FORMAT.md`, `damage` proves that the checker sees.
 
+mod checkpoints;
 mod damage;
 mod format;
 mod freelist;

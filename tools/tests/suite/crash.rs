@@ -18,7 +18,7 @@ use fastrand::Rng;
 use urd_proto::etcdserverpb as pb;
 
 use crate::harness::grpc::{get_request, prefix_request, put_request};
-use crate::harness::{Client, Program, Server, http, process, wait_for};
+use crate::harness::{Client, Launch, Program, Server, http, process, wait_for};
 
 /// Crashes in one run; `URD_KILLS` changes it.
 const KILLS: usize = 20;
@@ -134,13 +134,24 @@ impl Writer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_what_was_acknowledged_through_kills() {
+    kill_again_and_again(Launch::new(Program::Subject)).await;
+}
+
+/// The same with a checkpoint every few entries, so that kills fall into checkpoints, and with compactions, so that they
+/// free pages and rewrite others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_what_was_acknowledged_through_kills_in_checkpoints() {
+    kill_again_and_again(Launch::new(Program::Subject).argument("--snapshot-count=7")).await;
+}
+
+async fn kill_again_and_again(launch: Launch) {
     let seed =
         std::env::var("URD_SEED").map_or(1, |seed| seed.parse().expect("URD_SEED is a number"));
     let kills = std::env::var("URD_KILLS")
         .map_or(KILLS, |kills| kills.parse().expect("URD_KILLS is a number"));
     println!("seed {seed}, {kills} kills");
     let mut rng = Rng::with_seed(seed);
-    let mut server = Server::start_fresh(Program::Subject);
+    let mut server = launch.start();
     let mut writers: Vec<Writer> =
         (0..WRITERS).map(|number| Writer::new(format!("writer-{number}"))).collect();
     writers.push(Writer::new("sequential".to_owned()));
@@ -150,6 +161,7 @@ async fn keeps_what_was_acknowledged_through_kills() {
         let load =
             Arc::new(Load { revision_max: AtomicI64::new(revision_max), ..Default::default() });
         let wanted = PUTS_MIN + rng.u64(0..PUTS_MORE);
+        let before = compact_and_hash(&server, revision_max).await;
         writers = run_until_killed(&mut server, writers, &load, wanted).await;
         puts += load.acknowledged.load(Ordering::SeqCst);
         revision_max = load.revision_max.load(Ordering::SeqCst);
@@ -158,10 +170,31 @@ async fn keeps_what_was_acknowledged_through_kills() {
         restart_max = restart_max.max(restart);
         assert!(restart < RESTART_MAX, "kill {round}: {restart:?} until the first answer");
         let mut client = Client::connect(&server.endpoint()).await;
+        let after = hash(&mut client, before.hash_revision).await;
+        assert_eq!(
+            (after.hash, after.compact_revision),
+            (before.hash, before.compact_revision),
+            "kill {round}: HashKV at revision {}",
+            before.hash_revision
+        );
         revision_max = check_all(round, &mut client, &mut writers, revision_max).await;
         check_history(round, &mut client, &writers, &mut rng).await;
     }
     println!("{puts} puts acknowledged, {kills} kills, the longest restart took {restart_max:?}");
+}
+
+/// Compacts what earlier rounds wrote, and hashes what is left.
+async fn compact_and_hash(server: &Server, revision: i64) -> pb::HashKvResponse {
+    let mut client = Client::connect(&server.endpoint()).await;
+    if revision > 1 {
+        let request = pb::CompactionRequest { revision, physical: false };
+        client.compact(request).await.expect("compact what was acknowledged");
+    }
+    hash(&mut client, revision).await
+}
+
+async fn hash(client: &mut Client, revision: i64) -> pb::HashKvResponse {
+    client.hash_kv(pb::HashKvRequest { revision }).await.expect("HashKV")
 }
 
 /// Load from all writers until enough is acknowledged; then the kill, in the middle of it.

@@ -27,6 +27,7 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -495,6 +496,10 @@ impl Disk for MemoryDisk {
         vec![0xa5; bytes]
     }
 
+    fn cached_buffer(&self, bytes: usize) -> Vec<u8> {
+        vec![0; bytes]
+    }
+
     async fn list(&self) -> io::Result<Vec<Listed>> {
         alive(&self.state).await;
         let state = self.state.borrow();
@@ -529,6 +534,17 @@ impl Disk for MemoryDisk {
         Ok(MemoryFile { state: self.state.clone(), inode, durability: Durability::EachWrite })
     }
 
+    async fn open_cached(&self, name: &str) -> io::Result<MemoryFile> {
+        let existing = self.state.borrow().names.get(name).copied();
+        match existing {
+            Some(inode) => {
+                alive(&self.state).await;
+                Ok(MemoryFile { state: self.state.clone(), inode, durability: Durability::Synced })
+            }
+            None => self.create(name).await,
+        }
+    }
+
     async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let rename = |state: &mut State| {
             let inode = state.names.remove(from).ok_or_else(|| State::not_found(from))?;
@@ -557,6 +573,10 @@ impl Disk for MemoryDisk {
             Ok(())
         };
         self.change(sync).await
+    }
+
+    fn file_path(&self, _name: &str) -> Option<PathBuf> {
+        None
     }
 
     fn map(&self, name: &str, range: Range<u64>) -> io::Result<Vec<u8>> {
@@ -670,6 +690,39 @@ impl File for MemoryFile {
                 Progress::InFlight | Progress::Orphaned => content.pieces.push(piece),
             }
         }
+        if content.durable.len() < content.written.len() {
+            content.durable.resize(content.written.len(), 0);
+        }
+        Ok(())
+    }
+
+    async fn allocate(&self, bytes: u64) -> io::Result<()> {
+        if self.state.borrow_mut().begin().is_some() {
+            return Err(io::Error::other("injected fault"));
+        }
+        alive(&self.state).await;
+        let mut state = self.state.borrow_mut();
+        let has = state.files.get(&self.inode).map_or(0, |content| content.written.len());
+        let grows = bytes.saturating_sub(has as u64);
+        if state.bytes() + grows > state.capacity {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk is full"));
+        }
+        state.files.entry(self.inode).or_default().written.resize(has + grows as usize, 0);
+        Ok(())
+    }
+
+    async fn truncate(&self, bytes: u64) -> io::Result<()> {
+        if self.state.borrow_mut().begin().is_some() {
+            return Err(io::Error::other("injected fault"));
+        }
+        {
+            let mut state = self.state.borrow_mut();
+            let content = state.files.entry(self.inode).or_default();
+            content.written.truncate(bytes as usize);
+            content.durable.truncate(bytes as usize);
+            content.pieces.retain(|piece| piece.offset + piece.data.len() <= bytes as usize);
+        }
+        alive(&self.state).await;
         Ok(())
     }
 

@@ -8,8 +8,8 @@
 //! What a power cut may do is part of the contract, because recovery is built on it:
 //! - a write through a file from [`Disk::open`] is durable once it has returned, and only then;
 //!   before, any subset of its sectors may be;
-//! - a write through a file from [`Disk::create`] is durable once a later [`File::sync`] has
-//!   returned;
+//! - a write through a file from [`Disk::create`] or [`Disk::open_cached`], and its length, are
+//!   durable once a later [`File::sync`] has returned;
 //! - a name that came, changed or went is durable once a later [`Disk::sync_directory`] has
 //!   returned; before, any subset of the changes may be.
 
@@ -20,6 +20,7 @@ pub mod uring;
 use std::future::Future;
 use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 
 /// A file as a directory lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,9 @@ pub trait Disk: Clone + 'static {
 
     fn buffer(&self, bytes: usize) -> Self::Buffer;
 
+    /// The same for a file from [`open_cached`](Disk::open_cached), and zeroed.
+    fn cached_buffer(&self, bytes: usize) -> Self::Buffer;
+
     fn list(&self) -> impl Future<Output = io::Result<Vec<Listed>>>;
 
     /// A new, empty file, whose writes are not durable before they are synced. An old one of that
@@ -56,11 +60,18 @@ pub trait Disk: Clone + 'static {
     /// An existing file, whose writes are durable when they return.
     fn open(&self, name: &str) -> impl Future<Output = io::Result<Self::File>>;
 
+    /// A file, made if there is none, whose writes go through the page cache and are durable once they are synced: for
+    /// one that is read through a mapping while it is written.
+    fn open_cached(&self, name: &str) -> impl Future<Output = io::Result<Self::File>>;
+
     fn rename(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>>;
 
     fn remove(&self, name: &str) -> impl Future<Output = io::Result<()>>;
 
     fn sync_directory(&self) -> impl Future<Output = io::Result<()>>;
+
+    /// Where a file is, if that is on a real file system: for whoever maps it for long.
+    fn file_path(&self, name: &str) -> Option<PathBuf>;
 
     /// The bytes of a file in `range`, which must lie within it. Waits for the medium: not for the
     /// path of a write. A sector that cannot be read is an error here, not a signal later.
@@ -79,6 +90,12 @@ pub trait File: 'static {
 
     /// Makes all writes that have returned durable, the file's size included.
     fn sync(&self) -> impl Future<Output = io::Result<()>>;
+
+    /// Has room kept up to `bytes`, and the file made that long if it is shorter: what is written there later finds room.
+    fn allocate(&self, bytes: u64) -> impl Future<Output = io::Result<()>>;
+
+    /// Cuts the file off at `bytes`.
+    fn truncate(&self, bytes: u64) -> impl Future<Output = io::Result<()>>;
 
     fn close(self) -> impl Future<Output = io::Result<()>>;
 }

@@ -81,7 +81,7 @@ impl UringDisk {
             Mode::Buffered => options.buffered_open(&path).await.map(Opened::Buffered),
         };
         let waiting = open_waiting(&path, self.shared.mode)?;
-        Ok(UringFile { opened: opened.map_err(with_code)?, waiting })
+        Ok(UringFile { opened: opened.map_err(with_code)?, waiting: Some(waiting) })
     }
 }
 
@@ -226,7 +226,8 @@ impl AsMut<[u8]> for UringBuffer {
 /// An open file of a directory.
 pub struct UringFile {
     opened: Opened,
-    waiting: fs::File,
+    /// Missing where nobody waits with the thread.
+    waiting: Option<fs::File>,
 }
 
 enum Opened {
@@ -254,8 +255,9 @@ impl File for UringFile {
     }
 
     fn write_waiting(&self, offset: u64, buffer: &UringBuffer) -> io::Result<usize> {
+        let waiting = self.waiting.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         loop {
-            match self.waiting.write_at(buffer.as_ref(), offset) {
+            match waiting.write_at(buffer.as_ref(), offset) {
                 // Nothing was written: a signal came first.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 written => return written,
@@ -267,6 +269,20 @@ impl File for UringFile {
         match &self.opened {
             Opened::Direct(file) => file.fdatasync().await.map_err(with_code),
             Opened::Buffered(file) => file.fdatasync().await.map_err(with_code),
+        }
+    }
+
+    async fn allocate(&self, bytes: u64) -> io::Result<()> {
+        match &self.opened {
+            Opened::Direct(file) => file.pre_allocate(bytes, false).await.map_err(with_code),
+            Opened::Buffered(file) => file.pre_allocate(bytes, false).await.map_err(with_code),
+        }
+    }
+
+    async fn truncate(&self, bytes: u64) -> io::Result<()> {
+        match &self.opened {
+            Opened::Direct(file) => file.truncate(bytes).await.map_err(with_code),
+            Opened::Buffered(file) => file.truncate(bytes).await.map_err(with_code),
         }
     }
 
@@ -311,6 +327,10 @@ impl Disk for UringDisk {
         }
     }
 
+    fn cached_buffer(&self, bytes: usize) -> UringBuffer {
+        UringBuffer::Buffered(vec![0; bytes])
+    }
+
     async fn list(&self) -> io::Result<Vec<Listed>> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.shared.path)? {
@@ -329,6 +349,13 @@ impl Disk for UringDisk {
         self.open_file(name, &options_existing()).await
     }
 
+    async fn open_cached(&self, name: &str) -> io::Result<UringFile> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).mode(0o600);
+        let opened = options.buffered_open(self.join(name)).await.map_err(with_code)?;
+        Ok(UringFile { opened: Opened::Buffered(opened), waiting: None })
+    }
+
     async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         glommio::io::rename(self.join(from), self.join(to)).await.map_err(with_code)
     }
@@ -339,6 +366,10 @@ impl Disk for UringDisk {
 
     async fn sync_directory(&self) -> io::Result<()> {
         self.shared.directory.sync().await.map_err(with_code)
+    }
+
+    fn file_path(&self, name: &str) -> Option<PathBuf> {
+        Some(self.join(name))
     }
 
     fn map(&self, name: &str, range: Range<u64>) -> io::Result<Mapped> {

@@ -1,0 +1,480 @@
+//! Making a snapshot durable, and finding it again.
+//!
+//! # How a checkpoint goes
+//!
+//! 1. [`Tree::begin_checkpoint`] takes the newest snapshot, the list of its pages that are not in the file yet, and the
+//!    set of pages that will be free once it is durable.
+//! 2. [`Checkpoint::write`] writes these pages to their places, then the set, and flushes; then the meta page, and
+//!    flushes. It borrows nothing, so the writer goes on meanwhile. Until the second flush the checkpoint before is the
+//!    newest durable one, and none of its pages has been written over: they are seen by the snapshot that the books hold
+//!    for it, so they were not free.
+//! 3. [`Tree::end_checkpoint`] lets go of the checkpoint before, whose pages become free as those of any snapshot do;
+//!    [`Tree::tidy`] then takes the written pages out of the heap, in slices: from then on they are read from the file.
+//!
+//! A crash at any instant leaves one of the two meta pages whole and the pages beneath it untouched. What [`open`] finds
+//! is the newest whole one.
+//!
+//! # What it does not do
+//!
+//! - It does not decide when: the owner of the tree weighs log, memory and time.
+//! - It does not retry. A failed write leaves the medium in an unknown state, and the owner must end the process. Only a
+//!   full disk is found out before anything is written ([`Failure::Full`]): room is reserved first.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+
+use thiserror::Error;
+use urd_wal::disk::{Disk, File};
+
+use super::file::{META_PAGES, Meta, Stamp, seal};
+use super::freelist::Freelist;
+use super::map::Map;
+use super::page::PAGE_BYTES;
+use super::pages::Pages;
+use super::run::{Run, run_pages};
+use super::snapshot::Snapshot;
+use super::writer::Tree;
+use crate::ids::PageId;
+
+/// Pages that go into one write, where they lie side by side.
+const WRITE_PAGES: usize = 64;
+/// Bytes after which what was written is flushed, so that the last flush, and a log write beside it, do not wait for all.
+const FLUSH_BYTES: usize = 2 << 20;
+/// The file grows by this much at once.
+const GROWTH_BYTES: u64 = 16 << 20;
+
+const WORD_BITS: u64 = u64::BITS as u64;
+
+/// What a tree knows of its file.
+#[derive(Default)]
+pub(super) struct Books {
+    /// The newest durable checkpoint.
+    durable: Option<Durable>,
+    /// Where the checkpoint under way keeps its set of free pages.
+    under_way: Option<FreeSet>,
+    /// Pages of the newest checkpoint that are still in the heap.
+    heaped: Vec<PageId>,
+}
+
+struct Durable {
+    number: u64,
+    /// Keeps its pages from being used again.
+    _snapshot: Snapshot,
+    free: FreeSet,
+}
+
+/// The run of a set of free pages.
+#[derive(Clone, Copy)]
+struct FreeSet {
+    page: PageId,
+    pages: usize,
+}
+
+/// A snapshot on its way to the file.
+pub struct Checkpoint {
+    meta: Meta,
+    snapshot: Snapshot,
+    /// Pages to write, ascending.
+    pages: Vec<PageId>,
+    free: Run,
+}
+
+/// A checkpoint that is durable.
+pub struct Written {
+    meta: Meta,
+    snapshot: Snapshot,
+    pages: Vec<PageId>,
+}
+
+/// Why a checkpoint was not written.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// There is no room for the file. Nothing was written; give the checkpoint back.
+    #[error("{file}: no room for {bytes} bytes: {source}")]
+    Full {
+        /// The file.
+        file: String,
+        /// The length it should have had.
+        bytes: u64,
+        /// What the system said.
+        source: io::Error,
+        /// For [`Tree::give_up_checkpoint`].
+        checkpoint: Box<Checkpoint>,
+    },
+    /// A write or a flush failed: what the file holds is unknown.
+    #[error("{file}: {action} at offset {offset}: {source}")]
+    Io {
+        /// The file.
+        file: String,
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        offset: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why a checkpoint file cannot be used.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The system refused.
+    #[error("{action} {file}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        file: String,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The file is not what was written.
+    #[error("{0}; restore the member from a backup, or remove its data and add it anew")]
+    Damaged(String),
+}
+
+/// An open checkpoint file, for writing.
+pub struct CheckpointFile<D: Disk> {
+    file: D::File,
+    disk: D,
+    name: String,
+    /// Bytes for which there is room.
+    room: Cell<u64>,
+}
+
+/// What [`open`] found.
+pub struct Opened<D: Disk> {
+    /// The newest durable state, or an empty one.
+    pub tree: Tree,
+    /// What [`Checkpoint::write`] writes to.
+    pub file: CheckpointFile<D>,
+    /// The checkpoint that `tree` is, if there is one.
+    pub checkpoint: Option<Meta>,
+    /// What an operator should see.
+    pub warnings: Vec<String>,
+}
+
+/// Opens the checkpoint file `name`, which is made if there is none.
+///
+/// # Errors
+/// See [`OpenError`]. A checkpoint that was interrupted is none: the one before stands.
+pub async fn open<D: Disk>(disk: D, name: &str) -> Result<Opened<D>, OpenError> {
+    let io = |action| {
+        let file = disk.path(name);
+        move |source| OpenError::Io { action, file, source }
+    };
+    let file = disk.open_cached(name).await.map_err(io("open"))?;
+    disk.sync_directory().await.map_err(io("make durable the name of"))?;
+    let map = match disk.file_path(name) {
+        Some(path) => Map::of_file(disk.path(name), &path).map_err(io("map"))?,
+        None => {
+            let listed = disk.list().await.map_err(io("find"))?;
+            let bytes = listed.iter().find(|listed| listed.name == name).map_or(0, |it| it.bytes);
+            let bytes = disk.map(name, 0..bytes).map_err(io("read"))?.as_ref().to_vec();
+            Map::loaded(disk.path(name), bytes)
+        }
+    };
+    let room = Cell::new(map.end().0 * PAGE_BYTES as u64);
+    let mut warnings = Vec::new();
+    let checkpoint = newest(&map, &mut warnings)?;
+    let tree = match &checkpoint {
+        Some(meta) => Tree::of_file(map, meta)?,
+        None => Tree::empty(Some(map)),
+    };
+    let file = CheckpointFile { file, disk, name: name.to_owned(), room };
+    Ok(Opened { tree, file, checkpoint, warnings })
+}
+
+/// The newest of the file's checkpoints that is whole.
+fn newest(map: &Map, warnings: &mut Vec<String>) -> Result<Option<Meta>, OpenError> {
+    let mut whole: Option<Meta> = None;
+    let mut broken = Vec::new();
+    for place in (0..META_PAGES).map(PageId) {
+        let Some(page) = map.meta_page(place).filter(|page| page.iter().any(|&byte| byte != 0))
+        else {
+            continue;
+        };
+        match Meta::decode(place, page) {
+            Ok(meta) if whole.is_none_or(|other| other.number < meta.number) => whole = Some(meta),
+            Ok(_) => {}
+            Err(mismatch) => broken.push(map.describe(&mismatch.at(place))),
+        }
+    }
+    match (&whole, &broken[..]) {
+        // One that is alone was never whole: the first checkpoint was interrupted, and the log has everything.
+        (None, [_, _]) => return Err(OpenError::Damaged(broken.join("; "))),
+        (None, _) | (Some(_), []) => {}
+        (Some(meta), _) => warnings.push(format!(
+            "{}; taken for an interrupted checkpoint, going on from checkpoint {}",
+            broken.join("; "),
+            meta.number
+        )),
+    }
+    Ok(whole)
+}
+
+impl Tree {
+    /// The tree that a checkpoint holds.
+    fn of_file(map: Map, meta: &Meta) -> Result<Tree, OpenError> {
+        if meta.end > map.end() {
+            let found = format!("checkpoint {} of {} pages in a file of", meta.number, meta.end);
+            let found = format!("damaged: {found} {} pages", map.end());
+            return Err(OpenError::Damaged(format!("{}: {found}", map.name())));
+        }
+        map.expect_versions_up_to(meta.version);
+        let damaged = |damage| OpenError::Damaged(map.describe(&damage));
+        map.verify(meta.free).map_err(damaged)?;
+        map.verify(meta.root).map_err(damaged)?;
+        let free = map.run(meta.free);
+        if map.version(meta.free) != meta.version || (free.len() as u64) < meta.end.0.div_ceil(8) {
+            let text =
+                format!("the free pages of checkpoint {} at page {}", meta.number, meta.free);
+            return Err(OpenError::Damaged(format!("{}: damaged: no {text}", map.name())));
+        }
+        let (words, _) = free.as_chunks::<8>();
+        let words = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        let free = FreeSet { page: meta.free, pages: run_pages(free.len()) };
+        let freelist = Freelist::from_words(words, meta.end);
+        let mut pages = Pages::resume(Some(map), freelist, meta.version + 1);
+        let published = pages.publish_file(meta.root);
+        let durable = Durable { number: meta.number, _snapshot: published.clone(), free };
+        #[expect(clippy::cast_possible_truncation, reason = "a depth is small")]
+        let depth = meta.depth as usize;
+        let books = Books { durable: Some(durable), ..Books::default() };
+        Ok(Tree { pages, root: meta.root, depth, records: meta.records, published, books })
+    }
+
+    /// Begins to make the newest snapshot durable, with `stamp` beside it. Nothing may have changed since it was
+    /// published, no other checkpoint may be under way, and the last one's pages must have left the heap.
+    pub fn begin_checkpoint(&mut self, stamp: Stamp) -> Checkpoint {
+        assert!(self.pages.is_published(), "a checkpoint begins between two batches");
+        assert!(!self.is_checkpointing(), "one checkpoint at a time");
+        let version = self.published.version();
+        let (free, set) = self.free_after();
+        self.books.under_way = Some(set);
+        let meta = Meta {
+            number: self.books.durable.as_ref().map_or(0, |durable| durable.number) + 1,
+            version,
+            root: self.published.root(),
+            depth: self.depth as u64,
+            records: self.records,
+            end: self.pages.freelist().end(),
+            free: set.page,
+            stamp,
+        };
+        Checkpoint {
+            meta,
+            snapshot: self.published.clone(),
+            pages: self.pages.take_unwritten(),
+            free: Run::new(&free, version),
+        }
+    }
+
+    /// Whether a checkpoint is being written, or its pages are still in the heap.
+    #[must_use]
+    pub fn is_checkpointing(&self) -> bool {
+        self.books.under_way.is_some() || !self.books.heaped.is_empty()
+    }
+
+    /// The pages that are free when nothing but the newest snapshot is left, and where this set itself stands.
+    fn free_after(&mut self) -> (Vec<u8>, FreeSet) {
+        let end = self.pages.freelist().end().0;
+        let bytes = |end: u64| 8 * usize::try_from(end.div_ceil(WORD_BITS)).expect("bounded");
+        // Room for the set's own pages among those it tells of.
+        let bytes = bytes(end + run_pages(bytes(end)) as u64 + 1);
+        let pages = run_pages(bytes);
+        let page = self.pages.freelist_mut().allocate(pages);
+        let mut set = vec![0; bytes];
+        for (to, word) in set.as_chunks_mut::<8>().0.iter_mut().zip(self.pages.freelist().words()) {
+            *to = word.to_le_bytes();
+        }
+        let mut free = |first: PageId, pages: usize| {
+            for id in first.0..first.0 + pages as u64 {
+                set[usize::try_from(id / 8).expect("invariant: bounded")] |= 1 << (id % 8);
+            }
+        };
+        for page in self.pages.waiting_pages() {
+            free(page, self.pages.pages_at(page));
+        }
+        if let Some(durable) = &self.books.durable {
+            free(durable.free.page, durable.free.pages);
+        }
+        (set, FreeSet { page, pages })
+    }
+
+    /// Notes that a checkpoint is durable.
+    pub fn end_checkpoint(&mut self, written: Written) {
+        let Written { meta, snapshot, pages } = written;
+        let free = self.books.under_way.take().expect("invariant: it was begun");
+        let durable = Durable { number: meta.number, _snapshot: snapshot, free };
+        if let Some(before) = self.books.durable.replace(durable) {
+            self.pages.freelist_mut().release(before.free.page, before.free.pages);
+        }
+        let map =
+            self.pages.directory().map().expect("invariant: it was written to the tree's file");
+        if map.is_live() {
+            map.set_end(map.end().max(meta.end));
+            self.books.heaped = pages;
+        }
+    }
+
+    /// Forgets a checkpoint of which nothing was written.
+    pub fn give_up_checkpoint(&mut self, checkpoint: &Checkpoint) {
+        let free = self.books.under_way.take().expect("invariant: it was begun");
+        self.pages.freelist_mut().release(free.page, free.pages);
+        self.pages.put_unwritten(&checkpoint.pages);
+    }
+
+    /// A slice of what checkpoints and snapshots leave to do: takes up to `pages` written pages out of the heap, and frees
+    /// some that nobody sees. True when nothing is left.
+    pub fn tidy(&mut self, pages: usize) -> bool {
+        let kept = self.books.heaped.len().saturating_sub(pages);
+        for id in self.books.heaped.drain(kept..) {
+            self.pages.unload(id);
+        }
+        self.pages.reclaim(0) && self.books.heaped.is_empty()
+    }
+
+    /// Pages that hold a checkpoint's set of free pages, for the checker: the first, and how many.
+    pub(super) fn free_sets(&self) -> impl Iterator<Item = (PageId, usize)> {
+        let durable = self.books.durable.as_ref().map(|durable| durable.free);
+        durable.into_iter().chain(self.books.under_way).map(|free| (free.page, free.pages))
+    }
+}
+
+impl Checkpoint {
+    /// How many bytes of pages it writes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        (self.pages.len() * PAGE_BYTES) as u64
+    }
+
+    /// Makes it durable.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn write<D: Disk>(self, file: &CheckpointFile<D>) -> Result<Written, Failure> {
+        if let Err((bytes, source)) = file.make_room(self.meta.end).await {
+            let (file, checkpoint) = (file.path(), Box::new(self));
+            return Err(Failure::Full { file, bytes, source, checkpoint });
+        }
+        let mut rest = &self.pages[..];
+        let mut unflushed = 0;
+        while let Some((&first, _)) = rest.split_first() {
+            let (piece, pages) = self.piece(rest);
+            let mut buffer = file.disk.cached_buffer(pages * PAGE_BYTES);
+            self.fill(&rest[..piece], buffer.as_mut());
+            file.write(first, buffer).await?;
+            rest = &rest[piece..];
+            unflushed += pages * PAGE_BYTES;
+            if unflushed >= FLUSH_BYTES {
+                unflushed = 0;
+                file.flush().await?;
+            }
+        }
+        let mut buffer = file.disk.cached_buffer(run_pages(self.free.data().len()) * PAGE_BYTES);
+        self.free.write(self.meta.free, buffer.as_mut());
+        file.write(self.meta.free, buffer).await?;
+        file.flush().await?;
+        let mut buffer = file.disk.cached_buffer(PAGE_BYTES);
+        self.meta.encode(buffer.as_mut());
+        file.write(self.meta.place(), buffer).await?;
+        file.flush().await?;
+        Ok(Written { meta: self.meta, snapshot: self.snapshot, pages: self.pages })
+    }
+
+    /// How many of `rest`, which begins with a page, lie side by side and go into one write, and their pages.
+    fn piece(&self, rest: &[PageId]) -> (usize, usize) {
+        let (mut piece, mut pages) = (0, 0);
+        let first = rest[0];
+        for &id in rest {
+            let len = self.snapshot.directory().heap_pages_at(id);
+            if id.0 != first.0 + pages as u64 || (piece > 0 && pages + len > WRITE_PAGES) {
+                break;
+            }
+            piece += 1;
+            pages += len;
+        }
+        (piece, pages)
+    }
+
+    /// Puts pages that lie side by side into `buffer`.
+    fn fill(&self, ids: &[PageId], mut buffer: &mut [u8]) {
+        for &id in ids {
+            let (node, run) = self.snapshot.directory().occupants(id);
+            let pages = self.snapshot.directory().heap_pages_at(id);
+            let (page, rest) = buffer.split_at_mut(pages * PAGE_BYTES);
+            match (node, run) {
+                (Some(node), _) => {
+                    page[..node.body().len()].copy_from_slice(node.body());
+                    seal(id, page);
+                }
+                (None, Some(run)) => run.write(id, page),
+                (None, None) => {
+                    unreachable!("invariant: page {id} is in the heap until it is written")
+                }
+            }
+            buffer = rest;
+        }
+    }
+}
+
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint").field("meta", &self.meta).finish_non_exhaustive()
+    }
+}
+
+impl Written {
+    /// What it contains.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        self.meta.stamp
+    }
+}
+
+impl<D: Disk> CheckpointFile<D> {
+    /// How a message names it.
+    fn path(&self) -> String {
+        self.disk.path(&self.name)
+    }
+
+    /// Reserves room for the pages before `end`; with an error, the length that could not be had.
+    async fn make_room(&self, end: PageId) -> Result<(), (u64, io::Error)> {
+        let needed = end.0 * PAGE_BYTES as u64;
+        if needed > self.room.get() {
+            let bytes = needed.next_multiple_of(GROWTH_BYTES);
+            self.file.allocate(bytes).await.map_err(|source| (bytes, source))?;
+            self.room.set(bytes);
+        }
+        Ok(())
+    }
+
+    async fn write(&self, page: PageId, buffer: D::Buffer) -> Result<(), Failure> {
+        let (offset, bytes) = (page.0 * PAGE_BYTES as u64, buffer.as_ref().len());
+        let failed = |source| Failure::Io { file: self.path(), action: "write", offset, source };
+        match self.file.write(offset, buffer).await {
+            Ok(written) if written == bytes => Ok(()),
+            Ok(written) => {
+                Err(failed(io::Error::other(format!("{written} of {bytes} bytes were written"))))
+            }
+            Err(source) => Err(failed(source)),
+        }
+    }
+
+    /// Lets go of the file.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn close(self) -> Result<(), OpenError> {
+        let file = self.path();
+        let failed = |source| OpenError::Io { action: "close", file, source };
+        self.file.close().await.map_err(failed)
+    }
+
+    async fn flush(&self) -> Result<(), Failure> {
+        let failed = |source| Failure::Io { file: self.path(), action: "flush", offset: 0, source };
+        self.file.sync().await.map_err(failed)
+    }
+}
