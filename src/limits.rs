@@ -51,6 +51,8 @@ pub const COMPACT_REVISIONS_PER_SLICE: usize = 512;
 pub const CHECKPOINT_LOG_BYTES: usize = 128 * MIB;
 /// Pages in the heap, not written yet, after which one begins.
 pub const CHECKPOINT_HEAP_PAGES: u64 = 512 * MIB as u64 / 4096;
+/// Leaves that one background slice of a defragmentation looks at.
+pub const RELOCATE_LEAVES_PER_SLICE: usize = 64;
 /// Pages that one background slice takes out of the heap.
 pub const TIDY_PAGES_PER_SLICE: usize = 256;
 /// How long to wait before another try, after a checkpoint found no room.

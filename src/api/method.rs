@@ -23,6 +23,8 @@ pub enum Method {
     MemberList,
     /// `etcdserverpb.Maintenance/Alarm`
     Alarm,
+    /// `etcdserverpb.Maintenance/Defragment`
+    Defragment,
     /// `etcdserverpb.Maintenance/Status`
     Status,
     /// `etcdserverpb.Maintenance/Hash`
@@ -48,6 +50,7 @@ impl Method {
             "/etcdserverpb.Watch/Watch" => Self::Watch,
             "/etcdserverpb.Cluster/MemberList" => Self::MemberList,
             "/etcdserverpb.Maintenance/Alarm" => Self::Alarm,
+            "/etcdserverpb.Maintenance/Defragment" => Self::Defragment,
             "/etcdserverpb.Maintenance/Status" => Self::Status,
             "/etcdserverpb.Maintenance/Hash" => Self::Hash,
             "/etcdserverpb.Maintenance/HashKV" => Self::HashKv,

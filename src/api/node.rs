@@ -84,6 +84,10 @@ pub trait Node: Sized + 'static {
     fn propose(&self, kind: Kind, message: &Bytes, reply: Box<dyn Reply>);
     /// Lets `read` go on, by [`super::v3::resume`], once everything acknowledged before this call can be read.
     fn read(&self, read: Read);
+    /// Asks for a defragmentation of this member's file; the number is for [`Node::defragmented`].
+    fn defragment(&self) -> u64;
+    /// What has become of it: `None` as long as it is not through, then whether it was carried out.
+    fn defragmented(&self, number: u64) -> Option<bool>;
     /// The watchers of this shard.
     fn hub(&self) -> &RefCell<Hub>;
     /// Whether the member is about to stop: streams end, so that their connections can.

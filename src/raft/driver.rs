@@ -19,7 +19,7 @@ use super::pending::Pending;
 use super::read_index::Rounds;
 use super::window::Window;
 use crate::error::Unavailable;
-use crate::ids::{Index, MemberId, Term};
+use crate::ids::{Index, MemberId, PageId, Term};
 use crate::limits;
 use crate::store::command::{Batch, DecodeError};
 use crate::store::{Outcome, Store, View};
@@ -433,9 +433,9 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         self.since_checkpoint
     }
 
-    /// Whether a checkpoint may begin: none is under way, there is something new, and it is published.
-    pub fn can_checkpoint(&self) -> bool {
-        !self.changed && !self.store.is_checkpointing() && self.since_checkpoint.entries > 0
+    /// Whether a checkpoint is under way, or its pages are still in the heap: then no other can begin.
+    pub fn is_checkpointing(&self) -> bool {
+        self.store.is_checkpointing()
     }
 
     /// Begins a checkpoint of the published state.
@@ -457,6 +457,22 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     pub fn give_up_checkpoint(&mut self, checkpoint: &Checkpoint) {
         self.store.give_up_checkpoint(checkpoint);
         self.tidied = false;
+    }
+
+    /// Where the checkpoint file could end; see [`crate::tree::Tree::dense_end`].
+    pub fn dense_end(&self) -> PageId {
+        self.store.dense_end()
+    }
+
+    /// Moves pages from `limit` on to the front, those of some leaves; see [`crate::tree::Tree::relocate`].
+    pub fn relocate(&mut self, from: &[u8], limit: PageId, leaves: usize) -> Option<Vec<u8>> {
+        self.changed = true;
+        self.store.relocate(from, limit, leaves)
+    }
+
+    /// Gives up free pages at the end of the file.
+    pub fn cut_end(&mut self) {
+        self.store.cut_end();
     }
 
     /// A bounded slice of tidying up. True when nothing is left.

@@ -9,7 +9,8 @@
 //!    for by the thread itself.
 //! 4. Turn the driver until it has nothing to do; start the writes it asks for.
 //! 5. Publish what was applied, then answer: whoever hears of a write, or of a read index, finds it published.
-//! 6. Background: a slice of a compaction, a slice of tidying up, a segment prepared ahead, a checkpoint begun.
+//! 6. Background: a slice of a compaction, of a defragmentation, of tidying up; a segment prepared ahead; a checkpoint
+//!    begun.
 //!
 //! The pass is a plain function; only [`run`] waits.
 
@@ -25,6 +26,7 @@ use urd_wal::disk::Disk;
 use urd_wal::{Completed, Prepared, Waiting, WriteError};
 
 use super::checkpoints::Checkpoints;
+use super::defragment::{Defragment, Step};
 use super::frontend::Frontend;
 use super::mesh::{Key, Outbox, ToLog, ToShard};
 use super::shard::Shared;
@@ -140,6 +142,9 @@ pub struct LogShard<D: Disk> {
     /// When to try again to prepare a segment, after a failure.
     prepare_from: Option<Instant>,
     checkpoints: Checkpoints<D>,
+    defragment: Option<Defragment>,
+    /// A checkpoint that the defragmentation waits for.
+    wanted: Option<Wanted>,
     /// Shards that have drained; used while stopping.
     drained: usize,
 }
@@ -184,6 +189,8 @@ impl<D: Disk + 'static> LogShard<D> {
             preparing: false,
             prepare_from: None,
             checkpoints,
+            defragment: None,
+            wanted: None,
             drained: 0,
         }
     }
@@ -205,6 +212,7 @@ impl<D: Disk + 'static> LogShard<D> {
         }
         self.inbox.reads_seen.set(false);
         let mut more = !self.driver.compact_slice();
+        more |= self.defragment();
         self.publish();
         self.answer(applied);
         more |= !self.driver.tidy();
@@ -258,6 +266,8 @@ impl<D: Disk + 'static> LogShard<D> {
                 ToLog::Read { shard, key } => {
                     self.reads.push(Reader { shard, key });
                 }
+                // The pass looks by itself whether there is one to begin.
+                ToLog::Defragment => {}
                 ToLog::Drained => self.drained += 1,
             }
         }
@@ -454,23 +464,57 @@ impl<D: Disk + 'static> LogShard<D> {
         .detach();
     }
 
-    /// Begins a checkpoint when one is due.
+    /// Goes on with a defragmentation; true when it has more to do at once.
+    fn defragment(&mut self) -> bool {
+        if self.defragment.is_none() {
+            self.defragment = Defragment::begin(&self.shared.defragment);
+        }
+        let Some(defragment) = &mut self.defragment else { return false };
+        if self.driver.is_checkpointing() || self.wanted.is_some() {
+            return false;
+        }
+        match defragment.step(&mut self.driver) {
+            Step::Checkpoint { cut } => {
+                self.wanted = Some(Wanted { cut });
+                false
+            }
+            Step::Again => true,
+            Step::Done => {
+                self.end_defragment(true);
+                // Another may have been asked for meanwhile.
+                true
+            }
+        }
+    }
+
+    fn end_defragment(&mut self, is_done: bool) {
+        self.wanted = None;
+        if let Some(defragment) = self.defragment.take() {
+            defragment.end(&self.shared.defragment, is_done);
+        }
+    }
+
+    /// Begins a checkpoint when one is wanted or due.
     fn checkpoint(&mut self) {
-        if !self.checkpoints.is_due(self.driver.since_checkpoint(), &self.driver.statistics())
-            || !self.driver.can_checkpoint()
-        {
+        let is_due =
+            || self.checkpoints.is_due(self.driver.since_checkpoint(), &self.driver.statistics());
+        if self.driver.is_checkpointing() || (self.wanted.is_none() && !is_due()) {
             return;
         }
+        let cut = self.wanted.take().is_some_and(|wanted| wanted.cut);
         let checkpoint = self.driver.begin_checkpoint();
         self.checkpoints.begin();
         let (file, inbox) = (Rc::clone(&self.checkpoints.file), Rc::clone(&self.inbox));
         let shared = Arc::clone(&self.shared);
         let write = async move {
             let (start, bytes) = (Instant::now(), checkpoint.bytes());
-            let written = checkpoint.write(&file).await;
-            if written.is_ok() {
+            let mut written = checkpoint.write(&file).await;
+            if let Ok(checkpoint) = &written {
                 tracing::debug!(bytes, took = ?start.elapsed(), "wrote a checkpoint");
                 shared.metrics.checkpoint(start.elapsed());
+                if cut && let Err(failure) = file.cut(checkpoint).await {
+                    written = Err(failure);
+                }
             }
             inbox.checkpointed.replace(Some(written));
             inbox.signal.set();
@@ -492,6 +536,7 @@ impl<D: Disk + 'static> LogShard<D> {
             Err(checkpoint::Failure::Full { ref checkpoint, .. }) => {
                 self.driver.give_up_checkpoint(checkpoint);
                 self.checkpoints.retry();
+                self.end_defragment(false);
             }
             Err(failure @ checkpoint::Failure::Io { .. }) => return Err(failure.into()),
         }
@@ -509,6 +554,12 @@ impl<D: Disk + 'static> LogShard<D> {
 
 /// How long to wait before another try to make a segment, after a full disk refused one.
 const PREPARE_RETRY: Duration = Duration::from_secs(1);
+
+/// A checkpoint to begin, due or not.
+struct Wanted {
+    /// Whether to cut the file behind it.
+    cut: bool,
+}
 
 /// What the turns of one pass left to answer.
 #[derive(Default)]

@@ -40,6 +40,8 @@ pub enum ToLog {
         /// Comes back with the answer.
         key: Key,
     },
+    /// A defragmentation was asked for.
+    Defragment,
     /// The shard has answered all its calls and closed its connections.
     Drained,
 }

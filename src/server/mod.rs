@@ -20,6 +20,7 @@ mod auto_compaction;
 mod checkpoints;
 mod cpus;
 pub mod data_dir;
+mod defragment;
 mod frontend;
 mod log_shard;
 mod mesh;
@@ -237,6 +238,7 @@ impl Member<'_> {
             }),
             metrics: Metrics::default(),
             watching: (0..shards).map(|_| Watching::default()).collect(),
+            defragment: defragment::Requests::default(),
         }
     }
 

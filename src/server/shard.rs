@@ -61,6 +61,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// For each shard, whether it has watchers, and whether it was told of what they have not seen.
     pub watching: Vec<Watching>,
+    /// Defragmentations that were asked for.
+    pub defragment: super::defragment::Requests,
 }
 
 /// What the log shard and one shard with watchers know of each other.
@@ -326,6 +328,16 @@ impl Node for Shard {
     fn read(&self, read: Read) {
         self.open_reads.borrow_mut().push(read);
         self.flush.set();
+    }
+
+    fn defragment(&self) -> u64 {
+        let number = self.shared.defragment.ask();
+        self.uplink.post(ToLog::Defragment);
+        number
+    }
+
+    fn defragmented(&self, number: u64) -> Option<bool> {
+        self.shared.defragment.outcome(number)
     }
 
     fn hub(&self) -> &RefCell<Hub> {

@@ -15,7 +15,7 @@ use super::range_scan::header;
 use super::txn;
 use super::view::View;
 use crate::error::Rejected;
-use crate::ids::{Index, Revision, Term};
+use crate::ids::{Index, PageId, Revision, Term};
 use crate::tree::{Checkpoint, Counted, Read, Stamp, Statistics, Tree, Written};
 
 /// What became of a request: part of the applied result, equal on every member.
@@ -176,6 +176,22 @@ impl Store {
     #[must_use]
     pub fn is_checkpointing(&self) -> bool {
         self.tree.is_checkpointing()
+    }
+
+    /// See [`Tree::dense_end`].
+    #[must_use]
+    pub fn dense_end(&self) -> PageId {
+        self.tree.dense_end()
+    }
+
+    /// See [`Tree::relocate`].
+    pub fn relocate(&mut self, from: &[u8], limit: PageId, leaves: usize) -> Option<Vec<u8>> {
+        self.tree.relocate(from, limit, leaves)
+    }
+
+    /// See [`Tree::cut_end`].
+    pub fn cut_end(&mut self) {
+        self.tree.cut_end();
     }
 
     /// See [`Tree::tidy`].

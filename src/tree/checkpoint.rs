@@ -463,6 +463,19 @@ impl<D: Disk> CheckpointFile<D> {
         }
     }
 
+    /// Gives back to the file system what is behind the pages of a checkpoint, the newest durable one.
+    ///
+    /// # Errors
+    /// [`Failure::Io`].
+    pub async fn cut(&self, written: &Written) -> Result<(), Failure> {
+        let bytes = written.meta.end.0 * PAGE_BYTES as u64;
+        let failed =
+            |source| Failure::Io { file: self.path(), action: "truncate", offset: bytes, source };
+        self.file.truncate(bytes).await.map_err(failed)?;
+        self.room.set(bytes);
+        self.flush().await
+    }
+
     /// Lets go of the file.
     ///
     /// # Errors

@@ -72,6 +72,7 @@ mod merge;
 mod page;
 mod pages;
 mod read;
+mod relocate;
 mod retired;
 mod run;
 mod snapshot;

@@ -333,6 +333,13 @@ impl Pages {
         }
     }
 
+    /// Gives back the free ids at the end. Returns the new end.
+    pub(super) fn cut_end(&mut self) -> PageId {
+        let end = self.freelist.cut_end();
+        self.slots.truncate(index(end));
+        end
+    }
+
     /// How many leaves, branches and runs are in the heap.
     #[cfg(test)]
     pub(super) fn in_heap(&self) -> usize {

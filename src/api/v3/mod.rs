@@ -26,6 +26,7 @@ pub fn dispatch<N: Node>(node: &Rc<N>, call: Call) {
         Method::Watch => watch::watch(node, reply),
         Method::MemberList => cluster::member_list(node, &message, reply),
         Method::Alarm => maintenance::alarm(node, &message, reply),
+        Method::Defragment => maintenance::defragment(node, &message, reply),
         Method::Status => maintenance::status(node, &message, reply),
         Method::Hash => maintenance::hash(node, &message, reply),
         Method::HashKv => maintenance::hash_kv(node, &message, reply),
