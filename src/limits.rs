@@ -47,8 +47,8 @@ pub const WINDOW_BYTES_MAX: usize = 32 * MIB;
 /// Revisions that one background slice of a compaction looks at.
 pub const COMPACT_REVISIONS_PER_SLICE: usize = 512;
 
-/// Log bytes after which a checkpoint begins: what a restart replays, in a second or so.
-pub const CHECKPOINT_LOG_BYTES: usize = 128 * MIB;
+/// Log bytes after which a checkpoint begins: what a restart replays, in a second or so where requests are small.
+pub const CHECKPOINT_LOG_BYTES: usize = 64 * MIB;
 /// Pages in the heap, not written yet, after which one begins.
 pub const CHECKPOINT_HEAP_PAGES: u64 = 512 * MIB as u64 / 4096;
 /// Leaves that one background slice of a defragmentation looks at.
