@@ -120,7 +120,7 @@ fn thread_plans(
         .iter()
         .map(|endpoint| {
             let address = endpoint.resolve().map_err(|error| error.to_string())?;
-            let head = RequestHead::new(&endpoint.authority, workload.path)
+            let head = RequestHead::new(&endpoint.authority, &[workload.path])
                 .ok_or_else(|| format!("{}: host name too long", endpoint.authority))?;
             Ok((address, head))
         })
