@@ -122,6 +122,11 @@ impl Channel {
         Ok(Channel { shared, _driver })
     }
 
+    /// The connection is lost for good.
+    pub fn is_dead(&self) -> bool {
+        self.shared.dead.borrow().is_some()
+    }
+
     /// Bytes sent and received so far.
     pub fn traffic(&self) -> (u64, u64) {
         (self.shared.bytes_sent.get(), self.shared.bytes_received.get())

@@ -38,7 +38,8 @@ impl RequestHead {
             return None;
         }
         let head = RequestHead { authority: authority.into(), paths: paths.into() };
-        let entry_bytes = |(_, name, value): Field<'_>| ENTRY_OVERHEAD_BYTES + name.len() + value.len();
+        let entry_bytes =
+            |(_, name, value): Field<'_>| ENTRY_OVERHEAD_BYTES + name.len() + value.len();
         let shared: usize = head.shared_fields().map(entry_bytes).into_iter().sum();
         let of_paths: usize = paths.iter().map(|path| entry_bytes(path_field(path))).sum();
         assert!(shared + of_paths <= TABLE_BYTES_DEFAULT, "all fields stay in the peer's table");

@@ -49,7 +49,9 @@ impl Body {
                 return Ok(());
             }
             if self.head[0] != 0 {
-                return Err(CallError::Malformed("its message is compressed, though not asked for"));
+                return Err(CallError::Malformed(
+                    "its message is compressed, though not asked for",
+                ));
             }
             let missing = usize::try_from(self.expected() - self.received).unwrap_or(usize::MAX);
             let (message, rest) = rest.split_at(missing.min(rest.len()));

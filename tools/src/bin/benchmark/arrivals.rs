@@ -53,6 +53,16 @@ impl Arrivals {
         *self.start.get_or_init(Instant::now)
     }
 
+    /// When a request was due.
+    pub(crate) fn due_at(&self, request: &Request) -> Instant {
+        self.start() + Duration::from_nanos(request.due_ns)
+    }
+
+    /// A moment in nanoseconds from the start.
+    pub(crate) fn ns_of(&self, at: Instant) -> u64 {
+        nanoseconds(at.saturating_duration_since(self.start()))
+    }
+
     /// Nanoseconds since the start.
     pub(crate) fn now_ns(&self) -> u64 {
         nanoseconds(self.start().elapsed())

@@ -53,7 +53,8 @@ fn response(stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// A connection that knows its peer's settings and has nothing to send.
 fn open(pairs: &[(u16, u32)]) -> Connection<u32> {
-    let mut connection = Connection::new(RequestHead::new("localhost:1", &[PATH, OTHER_PATH]).unwrap());
+    let mut connection =
+        Connection::new(RequestHead::new("localhost:1", &[PATH, OTHER_PATH]).unwrap());
     assert_eq!(connection.room(), 0, "nothing starts before the peer's settings");
     receive(&mut connection, &settings(pairs));
     connection.output().clear();

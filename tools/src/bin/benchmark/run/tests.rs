@@ -147,7 +147,7 @@ async fn answer(
 fn benchmark(server: &Server, line: &str) -> Result<Report, String> {
     let line = format!("benchmark --endpoints={} {line}", server.address);
     let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
-    run(&cli, &cli.checked_endpoints().unwrap())
+    run(&cli, &cli.checked_endpoints().unwrap(), Task::new(&cli).unwrap())
 }
 
 #[test]
