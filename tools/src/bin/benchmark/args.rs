@@ -96,14 +96,14 @@ pub(crate) enum WorkloadArgs {
     Range(RangeArgs),
     /// Benchmark watch: creates watchers, then puts what they watch
     ///
-    /// Reported are the creations, one after the other on each stream, the puts, and the events:
-    /// their delay is from the put's acknowledgement to the event's arrival, 0 if the event came
-    /// first. Every watcher must get every event once, in order.
+    /// Reported are the creations, one after the other on each stream; the puts; the events: their
+    /// delay is from the put's acknowledgement to the event's arrival, 0 if the event came first;
+    /// and the same from the moment the put was due (event-from-put). Every watcher must get every
+    /// event once, in order.
     Watch(WatchArgs),
     /// Benchmark watch latency: one put at a time, until all watchers have its event
     ///
-    /// Reported are the puts, the delay of events from the put's acknowledgement (event), and that
-    /// from the moment the put was due (event-from-put).
+    /// Reported is what watch reports.
     WatchLatency(WatchLatencyArgs),
     /// Benchmark serializable gets while watchers catch up from an old revision
     WatchGet(WatchGetArgs),

@@ -1,5 +1,7 @@
 //! Whole runs against a small server of another make (`h2`), which behaves well or not.
 
+mod watches;
+
 use super::*;
 use bytes::Bytes;
 use clap::Parser;

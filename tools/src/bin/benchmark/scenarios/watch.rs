@@ -2,7 +2,9 @@
 
 use super::messages::{prefix_end, put};
 use super::site::{Client, Failure, Method, Site, failure};
-use super::watching::{Feed, Following, Measure, WatcherPlan, WatchingArgs, Writes};
+use super::watching::{
+    Feed, Following, Measure, VALUE_BYTES_MIN, WatcherPlan, WatchingArgs, Writes, value_due,
+};
 use super::{Running, Scenario};
 use crate::args::Limits;
 use crate::arrivals::Request;
@@ -45,8 +47,8 @@ pub(crate) struct WatchArgs {
     /// Take keys from the key space in their order, not random ones
     #[arg(long, alias = "sequential")]
     sequential_keys: bool,
-    /// Bytes of a value
-    #[arg(long, default_value_t = 8)]
+    /// Bytes of a value, which begins with the time of its put
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(VALUE_BYTES_MIN as i64..))]
     val_size: u32,
     /// Ask for the previous pair with each event
     #[arg(long)]
@@ -92,7 +94,7 @@ impl Watch {
         };
         let keys: Vec<(Bytes, usize)> = (0..total).map(watched).collect();
         let targets = if args.prefix { 1 } else { different.len() };
-        let writes = Arc::new(Writes::new(targets, Measure::FromAcknowledgement));
+        let writes = Arc::new(Writes::new(targets, Measure::FromPutToo));
         Ok(Watch { args: args.clone(), value: value(seed, args.val_size), keys, writes })
     }
 
@@ -142,7 +144,7 @@ impl Watch {
 
     async fn put(&self, site: &Site, client: &Client, request: Request) -> Result<(), Failure> {
         let (key, target) = self.key(request.number);
-        let put = put(key, self.value.clone());
+        let put = put(key, value_due(request.due_ns, &self.value));
         let answered = site.call(&client.channel, Method::Put, &put).await;
         let (response, at): (PutResponse, _) = answered.map_err(failure(PUT))?;
         let revision = response.header.map_or(0, |header| header.revision);

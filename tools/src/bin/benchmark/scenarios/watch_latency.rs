@@ -5,7 +5,9 @@
 
 use super::messages::put;
 use super::site::{Failure, Method, Site, failure};
-use super::watching::{EVENT, Feed, Following, Measure, WatcherPlan, WatchingArgs, Writes};
+use super::watching::{
+    EVENT, Feed, Following, Measure, VALUE_BYTES_MIN, WatcherPlan, WatchingArgs, Writes, value_due,
+};
 use super::{Running, Scenario};
 use crate::args::Limits;
 use crate::arrivals::Request;
@@ -40,8 +42,8 @@ pub(crate) struct WatchLatencyArgs {
     /// Bytes of the key
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     key_size: u32,
-    /// Bytes of a value
-    #[arg(long, default_value_t = 32)]
+    /// Bytes of a value, which begins with the time of its put
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(VALUE_BYTES_MIN as i64..))]
     val_size: u32,
     /// Ask for the previous pair with each event
     #[arg(long)]
@@ -115,8 +117,7 @@ impl WatchLatency {
     }
 
     async fn put(&self, site: &Site, channel: &Channel, request: Request) -> Result<(), Failure> {
-        self.writes.put_begins(request.due_ns);
-        let put = put(self.key.clone(), self.value.clone());
+        let put = put(self.key.clone(), value_due(request.due_ns, &self.value));
         let (response, at): (PutResponse, _) =
             site.call(channel, Method::Put, &put).await.map_err(failure(PUT))?;
         let revision = response.header.map_or(0, |header| header.revision);

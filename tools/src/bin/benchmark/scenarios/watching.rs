@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use urd_proto::etcdserverpb::{
     WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion,
 };
+use urd_proto::mvccpb::Event;
 use urd_tools::grpc::channel::{Message, Stream};
 use urd_tools::grpc::unary::framed;
 
@@ -27,6 +28,8 @@ use urd_tools::grpc::unary::framed;
 pub(super) const EVENT: &str = "event";
 /// Creation of a watcher.
 pub(super) const CREATE: &str = "watch-create";
+/// The shortest value with a time in it.
+pub(super) const VALUE_BYTES_MIN: usize = size_of::<u64>();
 /// How often the end is looked for, once all is written.
 const LOOK: Duration = Duration::from_millis(5);
 /// How long events that nobody expects are waited for, once all others are there.
@@ -45,7 +48,7 @@ pub(crate) struct WatchingArgs {
 pub(super) enum Measure {
     /// Their delay from the acknowledgement of the write.
     FromAcknowledgement,
-    /// That, and the delay from when the one put under way was due.
+    /// That, and the delay from when the put was due, which its value tells ([`value_due`]).
     FromPutToo,
     /// How long a watcher takes from its creation to its last event.
     CatchingUp,
@@ -54,8 +57,6 @@ pub(super) enum Measure {
 /// What is written while others watch, shared by all threads.
 pub(super) struct Writes {
     measure: Measure,
-    /// When the put under way was due.
-    put_due_ns: AtomicU64,
     /// Acknowledged writes, by what is watched.
     acknowledged: Vec<AtomicU64>,
     /// Threads that may still write.
@@ -70,7 +71,6 @@ impl Writes {
     pub(super) fn new(targets: usize, measure: Measure) -> Writes {
         Writes {
             measure,
-            put_due_ns: AtomicU64::new(0),
             acknowledged: (0..targets).map(|_| AtomicU64::new(0)).collect(),
             writing: AtomicUsize::new(0),
             received: AtomicU64::new(0),
@@ -86,11 +86,6 @@ impl Writes {
     /// It has no write under way any more, and begins none.
     pub(super) fn writer_goes(&self) {
         self.writing.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// The next put was due at `due_ns`.
-    pub(super) fn put_begins(&self, due_ns: u64) {
-        self.put_due_ns.store(due_ns, Ordering::SeqCst);
     }
 
     pub(super) fn acknowledged(&self, target: usize, revision: i64, at_ns: u64) {
@@ -156,6 +151,11 @@ impl Times {
             std::cmp::Ordering::Greater => Acknowledged::Forgotten,
         }
     }
+}
+
+/// A value that says when its put was due, and then goes on as `letters`, which are longer.
+pub(super) fn value_due(due_ns: u64, letters: &Bytes) -> Bytes {
+    [&due_ns.to_be_bytes(), &letters[VALUE_BYTES_MIN..]].concat().into()
 }
 
 /// A watcher to be created: its request, and which of what can be watched it watches.
@@ -274,7 +274,7 @@ impl Feed {
                         site.ended("catch-up", watcher.created, at);
                     }
                 }
-                _ => time(site, writes, revision, at),
+                _ => time(site, writes, event, at),
             }
         }
         writes.received.fetch_add(response.events.len() as u64, Ordering::SeqCst);
@@ -282,10 +282,11 @@ impl Feed {
     }
 }
 
-/// Notes the delay of an event that came `at`.
-fn time(site: &Site, writes: &Writes, revision: i64, at: Instant) {
+/// Notes the delays of an event that came `at`.
+fn time(site: &Site, writes: &Writes, event: &Event, at: Instant) {
+    let Some(pair) = &event.kv else { return };
     let moment = |ns| site.arrivals.start() + Duration::from_nanos(ns);
-    match writes.times.of(revision) {
+    match writes.times.of(pair.mod_revision) {
         Acknowledged::AtNs(ns) => site.ended(EVENT, moment(ns).min(at), at),
         Acknowledged::NotYet => {
             site.ended(EVENT, at, at);
@@ -293,8 +294,10 @@ fn time(site: &Site, writes: &Writes, revision: i64, at: Instant) {
         }
         Acknowledged::Forgotten => site.count("events-too-late-to-time", 1),
     }
-    if writes.measure == Measure::FromPutToo {
-        site.ended("event-from-put", moment(writes.put_due_ns.load(Ordering::SeqCst)), at);
+    if writes.measure == Measure::FromPutToo
+        && let Some(due_ns) = pair.value.first_chunk()
+    {
+        site.ended("event-from-put", moment(u64::from_be_bytes(*due_ns)), at);
     }
 }
 
@@ -399,6 +402,12 @@ mod tests {
         times.note(5 + slots, 1 << 40);
         assert_eq!(times.of(5 + slots), Acknowledged::AtNs(1 << 40));
         assert_eq!(times.of(5), Acknowledged::Forgotten);
+    }
+
+    #[test]
+    fn values_keep_their_length() {
+        assert_eq!(value_due(1, &Bytes::from("12345678")), &b"\0\0\0\0\0\0\0\x01"[..]);
+        assert_eq!(value_due(2, &Bytes::from("123456789")), &b"\0\0\0\0\0\0\0\x029"[..]);
     }
 
     #[test]
