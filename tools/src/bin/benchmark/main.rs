@@ -48,8 +48,8 @@ fn main() -> ExitCode {
     match benchmark(&cli, endpoints, task) {
         Ok(report) if report.errors == 0 => ExitCode::SUCCESS,
         Ok(report) => {
-            let (errors, all) = (report.errors, report.errors + report.requests);
-            complain(&format!("{errors} of {all} requests failed"));
+            let Report { errors, requests, .. } = report;
+            complain(&format!("{errors} errors; {requests} requests were answered OK"));
             ExitCode::FAILURE
         }
         Err(error) => {

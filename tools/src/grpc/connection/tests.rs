@@ -388,6 +388,8 @@ fn any_bytes_are_survived() {
         let mut connection = open(&[]);
         connection.start(&message(b"question"), Keep::Message, 1);
         connection.start(&vec![0; 100_000], Keep::Message, 2);
+        let stream = connection.open_stream(1, 3);
+        connection.send(stream, &vec![0; 100_000]);
         // Well-formed heads, so that the bytes get past them.
         let bytes: Vec<u8> = (0..rng.usize(1..20))
             .flat_map(|_| {

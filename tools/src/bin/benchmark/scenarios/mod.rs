@@ -48,7 +48,7 @@ pub(crate) fn new(cli: &Cli) -> Result<Arc<dyn Scenario>, String> {
         WorkloadArgs::TxnPut(args) => Arc::new(txn_put::TxnPut::new(args, seed)?),
         WorkloadArgs::TxnMixed(args) => Arc::new(txn_mixed::TxnMixed::new(args, seed)?),
         WorkloadArgs::Stm(args) => Arc::new(stm::Stm::new(args, seed)?),
-        WorkloadArgs::Kubernetes(args) => Arc::new(kubernetes::Kubernetes::new(args, seed)?),
+        WorkloadArgs::Kubernetes(args) => Arc::new(kubernetes::Kubernetes::new(args, &cli.common)?),
     })
 }
 

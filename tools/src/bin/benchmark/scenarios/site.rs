@@ -173,6 +173,11 @@ impl Site {
         }
     }
 
+    /// The clock has been started.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.get() == Begun::Yes
+    }
+
     /// The channel for the thread's stream number `nth`.
     pub(crate) fn channel(&self, nth: usize) -> Rc<Channel> {
         let channels = self.channels.borrow();

@@ -22,9 +22,12 @@ pub(crate) struct TxnMixedArgs {
     begin: String,
     #[command(flatten)]
     pub(crate) amount: Amount,
+    /// End of the ranges, exclusive, as --end-key
+    #[arg(id = "mixed-end", value_name = "END", conflicts_with = "end_key")]
+    end: Option<String>,
     /// End of the ranges, exclusive; none if not given
-    #[arg(long, default_value = FROM_HERE_ON, hide_default_value = true)]
-    end_key: String,
+    #[arg(long)]
+    end_key: Option<String>,
     /// Most keys in the answer to a range; 0 is no limit
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(i64).range(0..))]
     limit: i64,
@@ -66,9 +69,10 @@ impl TxnMixed {
         let args = &self.args;
         let reads = args.rw_ratio / (1.0 + args.rw_ratio) * PARTS as f64;
         if (below(mixed(self.seed, number), PARTS) as f64) < reads {
+            let end = args.end.as_ref().or(args.end_key.as_ref());
             let range = RangeRequest {
                 key: args.begin.clone().into(),
-                range_end: args.end_key.clone().into(),
+                range_end: end.map_or(FROM_HERE_ON.into(), |end| end.clone().into()),
                 limit: args.limit,
                 serializable: args.consistency == Consistency::Serializable,
                 ..RangeRequest::default()
@@ -143,6 +147,7 @@ mod tests {
         let part = range(part);
         assert_eq!((&*part.key, &*part.range_end, part.limit), (&b"a"[..], &b"b"[..], 3));
         assert!(part.serializable && !all.serializable);
+        assert_eq!(&*range("txn-mixed a c --rw-ratio=1000000000").range_end, b"c");
     }
 
     #[test]

@@ -257,6 +257,9 @@ impl Feed {
             site.count("progress-notifications", 1);
             return Ok(None);
         }
+        if !site.has_begun() {
+            return Err("watch: an event before the first write: somebody else writes there".into());
+        }
         let mut watchers = self.watchers.borrow_mut();
         let place = usize::try_from(response.watch_id - 1).ok();
         let watcher = place.and_then(|place| watchers.get_mut(place));

@@ -27,7 +27,7 @@ use super::range::{pages, stream};
 use super::site::{Client, Failure, Method, Site, failure};
 use super::watching::{CREATE, Feed, Following, Measure, WatcherPlan, WatchingArgs, Writes};
 use super::{Running, Scenario};
-use crate::args::Amount;
+use crate::args::{Amount, Common};
 use crate::arrivals::Request;
 use crate::workload::{below, mixed, value};
 use bytes::Bytes;
@@ -124,6 +124,7 @@ impl Operation {
 
 pub(crate) struct Kubernetes {
     args: KubernetesArgs,
+    clients: usize,
     seed: u64,
     value: Bytes,
     /// Tells this run's Event objects from those of others.
@@ -156,15 +157,16 @@ impl Lease {
 }
 
 impl Kubernetes {
-    pub(crate) fn new(args: &KubernetesArgs, seed: u64) -> Result<Kubernetes, String> {
+    pub(crate) fn new(args: &KubernetesArgs, common: &Common) -> Result<Kubernetes, String> {
         if args.prefix.is_empty() || args.event_prefix.starts_with(&args.prefix) {
             return Err("--prefix must not be empty, nor begin --event-prefix".into());
         }
         let run = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let kubernetes = Kubernetes {
             args: args.clone(),
-            seed,
-            value: value(seed, args.val_size),
+            clients: common.clients as usize,
+            seed: common.seed,
+            value: value(common.seed, args.val_size),
             run,
             writes: Arc::new(Writes::new(1, Measure::FromAcknowledgement)),
             revision: AtomicI64::new(0),
@@ -321,14 +323,10 @@ impl Part {
         let mut object = self.objects.borrow_mut().take_absent();
         let operation = self.put(&object);
         let created = self.change(client, &mut object, 0, operation).await;
-        // After an error nobody knows whether it is there; the next one to take it finds out.
-        match created {
-            Ok(at) => self.written(&object, at),
-            Err(error) => {
-                self.objects.borrow_mut().give_present(object);
-                return Err(error);
-            }
+        if let Ok(at) = created {
+            self.written(&object, at);
         }
+        // After an error nobody knows whether it is there; who takes it next finds out.
         self.objects.borrow_mut().give_present(object);
         created
     }
@@ -422,10 +420,12 @@ impl Scenario for Kubernetes {
     fn run(self: Arc<Self>, site: Rc<Site>) -> Running {
         Box::pin(async move {
             self.writes.writer_comes();
+            // The first threads have clients, if not all do.
+            let sharing = site.threads.min(self.clients) as u64;
             let part = Rc::new(Part {
                 plan: self.clone(),
                 site: site.clone(),
-                objects: RefCell::new(Objects::new(site.thread as u64, site.threads as u64)),
+                objects: RefCell::new(Objects::new(site.thread as u64, sharing)),
                 lease: Cell::new(None),
             });
             let fill = |client: &Client| glommio::spawn_local(part.clone().fill(client.clone()));
@@ -459,8 +459,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn kubernetes(line: &str) -> Result<Kubernetes, String> {
-        let WorkloadArgs::Kubernetes(args) = parsed(line).workload else { panic!("{line}") };
-        Kubernetes::new(&args, 1)
+        let cli = parsed(line);
+        let WorkloadArgs::Kubernetes(args) = &cli.workload else { panic!("{line}") };
+        Kubernetes::new(args, &cli.common)
     }
 
     #[test]
