@@ -193,21 +193,20 @@ impl CallState {
         remember(&mut self.waker, cx);
         Poll::Pending
     }
-}
 
-impl Call {
-    fn end(&self, at: Instant, outcome: Result<Response, CallError>) {
-        let mut state = self.state.borrow_mut();
-        state.end = Some(Answer { at, outcome });
-        state.wake();
-    }
-}
-
-impl CallState {
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+}
+
+impl Call {
+    /// Ends it; who waits for it learns so.
+    fn end(&self, at: Instant, outcome: Result<Response, CallError>) {
+        let mut state = self.state.borrow_mut();
+        state.end = Some(Answer { at, outcome });
+        state.wake();
     }
 }
 
@@ -255,8 +254,7 @@ impl Shared {
     }
 
     /// Sends what is due and hands out what is answered, until there is nothing to do but wait.
-    fn poll_converse(&self, cx: &Context<'_>, link: &mut Link) -> Poll<Ended> {
-        let cx = &mut Context::from_waker(cx.waker());
+    fn poll_converse(&self, cx: &mut Context<'_>, link: &mut Link) -> Poll<Ended> {
         for _ in 0..RECEIVES_PER_TURN {
             self.start(link);
             if let Poll::Ready(Err(error)) = link.transport.poll_send(cx, &mut link.connection) {
