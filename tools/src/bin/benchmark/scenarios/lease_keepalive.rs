@@ -1,9 +1,9 @@
 //! `lease-keepalive`: grants leases, then keeps them alive.
 //!
 //! Each client has a stream and a part of the leases, which take turns. Granting them is set-up,
-//! and reported as a kind of its own.
+//! and reported as a kind of its own. So is one keepalive for each client, which is not reported.
 
-use super::site::{Client, Failure, Method, Site, failure};
+use super::site::{Client, Failure, Method, Site, failure, within};
 use super::{Running, Scenario};
 use crate::args::{Amount, Common};
 use crate::arrivals::Request;
@@ -13,7 +13,7 @@ use prost::Message;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use urd_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
 };
@@ -39,6 +39,8 @@ pub(crate) struct LeaseKeepalive {
     leases: u64,
     more: u64,
     ttl: i64,
+    /// How long opening a stream may take.
+    timeout: Duration,
 }
 
 /// A client's leases and their stream.
@@ -57,7 +59,12 @@ impl LeaseKeepalive {
         if leases < clients {
             return Err(format!("--leases={leases} are too few for --clients={clients}"));
         }
-        Ok(LeaseKeepalive { leases: leases / clients, more: leases % clients, ttl: args.ttl })
+        Ok(LeaseKeepalive {
+            leases: leases / clients,
+            more: leases % clients,
+            ttl: args.ttl,
+            timeout: common.dial_timeout(),
+        })
     }
 
     async fn grant(&self, site: &Site, client: &Client) -> Result<Keeper, String> {
@@ -69,7 +76,10 @@ impl LeaseKeepalive {
         }
         let channel = client.channel.clone();
         let stream = RefCell::new(Rc::new(open(&channel)));
-        Ok(Keeper { leases, sent: Cell::new(0), channel, stream })
+        let keeper = Keeper { leases, sent: Cell::new(0), channel, stream };
+        // A server may allow fewer streams on a connection than there are clients.
+        within(self.timeout, "a stream for each client", keeper.ask(keeper.leases[0])).await?;
+        Ok(keeper)
     }
 }
 
