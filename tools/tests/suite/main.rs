@@ -9,6 +9,7 @@
 //! | [`client_crate`] | does a client library of others work? |
 //! | [`crash`] | is what was acknowledged still there after `kill -9`? |
 //! | [`hostile`] | does a bad client hurt anyone but itself? |
+//! | [`benchmark`] | does the load generator do what it says, and count it? |
 //! | [`watch`] | are watchers told the same as by etcd? |
 //! | [`life`] | start, stop, flags, HTTP endpoints, a full disk |
 //!
@@ -18,6 +19,7 @@
 //!
 //! Nothing here knows Urd's insides: no crate of ours is linked but the wire messages.
 
+mod benchmark;
 mod client_crate;
 mod crash;
 mod differential;
