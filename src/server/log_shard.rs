@@ -496,8 +496,9 @@ impl<D: Disk + 'static> LogShard<D> {
 
     /// Begins a checkpoint when one is wanted or due.
     fn checkpoint(&mut self) {
-        let is_due =
-            || self.checkpoints.is_due(self.driver.since_checkpoint(), &self.driver.statistics());
+        let sizes = self.driver.statistics();
+        self.checkpoints.note_waiting(sizes.pages_unwritten);
+        let is_due = || self.checkpoints.is_due(self.driver.since_checkpoint(), &sizes);
         if self.driver.is_checkpointing() || (self.wanted.is_none() && !is_due()) {
             return;
         }

@@ -40,7 +40,7 @@ use crate::ids::PageId;
 /// Pages that go into one write, where they lie side by side.
 const WRITE_PAGES: usize = 64;
 /// Bytes after which what was written is flushed, so that the last flush, and a log write beside it, do not wait for all.
-const FLUSH_BYTES: usize = 2 << 20;
+const FLUSH_BYTES: usize = 8 << 20;
 /// The file grows by this much at once.
 const GROWTH_BYTES: u64 = 16 << 20;
 
