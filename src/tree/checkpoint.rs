@@ -294,8 +294,8 @@ impl Tree {
                 set[usize::try_from(id / 8).expect("invariant: bounded")] |= 1 << (id % 8);
             }
         };
-        for page in self.pages.waiting_pages() {
-            free(page, self.pages.pages_at(page));
+        for retired in self.pages.waiting_pages() {
+            free(retired.page, retired.pages as usize);
         }
         if let Some(durable) = &self.books.durable {
             free(durable.free.page, durable.free.pages);

@@ -7,6 +7,7 @@
 //! The old copies are free when no snapshot and no checkpoint sees them. Then [`Tree::cut_end`] gives their ids back, and
 //! the next checkpoint describes a shorter file.
 
+use super::cell::RunRef;
 use super::cursor::Cursor;
 use super::freelist::FIRST_PAGE;
 use super::page::Kind;
@@ -51,7 +52,7 @@ impl Tree {
             - 1;
         let has_far_run = |step: &Step| {
             let runs = self.runs(step.page);
-            runs.into_iter().any(|(_, _, run)| run >= limit)
+            runs.into_iter().any(|(_, _, run)| run.page >= limit)
         };
         let far = steps.iter().any(|step| step.page >= limit);
         if !far && !steps[first_seen..].iter().any(has_far_run) {
@@ -81,10 +82,10 @@ impl Tree {
     /// Moves the runs from `limit` on that page `id`, a writable one, refers to.
     fn relocate_runs(&mut self, id: PageId, limit: PageId) {
         for (index, place, run) in self.runs(id) {
-            if run < limit {
+            if run.page < limit {
                 continue;
             }
-            let data = self.pages.run(run).to_vec();
+            let data = self.pages.run(run.page).to_vec();
             let moved = self.pages.add_run(&data);
             self.pages.drop_run(run);
             let node = self.pages.node_mut(id);
@@ -96,15 +97,15 @@ impl Tree {
     }
 
     /// The runs that page `id` refers to: by which cell, and from where in it.
-    fn runs(&self, id: PageId) -> Vec<(usize, Place, PageId)> {
+    fn runs(&self, id: PageId) -> Vec<(usize, Place, RunRef)> {
         let node = self.pages.node(id);
         let mut runs = Vec::new();
         for index in 0..node.count() {
-            let key = node.key(index).run().map(|run| (index, Place::Key, run.page));
+            let key = node.key(index).run().map(|run| (index, Place::Key, run));
             runs.extend(key);
             if node.kind() == Kind::Leaf {
                 let value = node.record(index).value.run();
-                runs.extend(value.map(|run| (index, Place::Value, run.page)));
+                runs.extend(value.map(|run| (index, Place::Value, run)));
             }
         }
         runs
