@@ -47,6 +47,9 @@ pub const WINDOW_BYTES_MAX: usize = 32 * MIB;
 /// Revisions that one background slice of a compaction looks at.
 pub const COMPACT_REVISIONS_PER_SLICE: usize = 512;
 
+/// The longest TTL of a lease, in seconds: etcd's.
+pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
+
 /// Room made at first for a range's answer.
 pub const RANGE_FIRST_BYTES: usize = 512;
 /// How much of a range one slice encodes before the shard turns to other work; also a piece of a streamed range.

@@ -22,7 +22,11 @@ impl Operations {
             Response::Put(_) => self.puts += 1,
             Response::DeleteRange(_) => self.deletes += 1,
             Response::Txn(txn) => self.add_txn(txn),
-            Response::Compaction(_) => {}
+            Response::Compaction(_)
+            | Response::LeaseGrant(_)
+            | Response::LeaseRevoke(_)
+            | Response::LeaseCheckpoints
+            | Response::LeaseExpiry => {}
         }
     }
 

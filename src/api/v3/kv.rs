@@ -131,6 +131,17 @@ pub fn answer<N: Node>(node: &N, published: &Published, reply: Box<dyn Reply>, o
             fill(&mut response.header);
             Encoded::new(&response)
         }
+        Ok(Response::LeaseGrant(mut response)) => {
+            fill(&mut response.header);
+            Encoded::new(&response)
+        }
+        Ok(Response::LeaseRevoke(mut response)) => {
+            fill(&mut response.header);
+            Encoded::new(&response)
+        }
+        Ok(Response::LeaseCheckpoints | Response::LeaseExpiry) => {
+            unreachable!("invariant: no client can ask for it")
+        }
         Err(rejected) => return reply.fail(rejected.into()),
     };
     reply.unary(encoded);
