@@ -65,15 +65,13 @@ impl Lease {
     }
 }
 
-/// What an entry did to a lease.
+/// What an entry did to a lease, as far as a leader cannot know before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseChange {
     /// It exists now.
     Granted { id: LeaseId, ttl: i64 },
     /// It exists no more, because somebody revoked it or because it was found expired.
     Revoked { id: LeaseId, expired: bool },
-    /// Of its TTL so much is left for a leader to come; 0 for all.
-    Checkpointed { id: LeaseId, remaining: i64 },
 }
 
 /// The lease of an id, if there is one.
@@ -241,7 +239,6 @@ impl<'a, 'tree> Leases<'a, 'tree> {
             let (id, remaining) = (LeaseId(checkpoint.id), checkpoint.remaining_ttl);
             if let Some(lease) = self.find_as_of(id, Index(request.as_of)) {
                 self.write(id, &Lease { remaining, ..lease });
-                self.changes.push(LeaseChange::Checkpointed { id, remaining });
             }
         }
     }

@@ -164,15 +164,9 @@ pub fn answer_range<N: Node>(node: &Rc<N>, request: RangeRequest, reply: Box<dyn
         Step::More => {
             let working = Rc::clone(node);
             node.spawn(async move {
-                while reply.congested() || !begin_large(&*working) {
-                    if reply.cancelled() {
-                        return reply.fail(Status::new(Code::Cancelled, "context canceled"));
-                    }
-                    working.sleep(LARGE_INTERVAL).await;
-                }
+                let Some(reply) = begin_large(&*working, reply).await else { return };
                 finish_range(&*working, &published, scan, encoded, reply).await;
-                let large = working.large_answers();
-                large.set(large.get() - 1);
+                end_large(&*working);
             });
         }
     }
@@ -181,14 +175,28 @@ pub fn answer_range<N: Node>(node: &Rc<N>, request: RangeRequest, reply: Box<dyn
 /// How often a large range looks whether it may go on.
 const LARGE_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Takes one of the shard's places for large answers, if one is free: what is being made is bounded, whoever asks.
-fn begin_large<N: Node>(node: &N) -> bool {
+/// Takes one of the shard's places for large answers as soon as one is free: what is being made is bounded, whoever
+/// asks. `None` when the caller has gone meanwhile.
+pub(super) async fn begin_large<N: Node>(
+    node: &N,
+    reply: Box<dyn Reply>,
+) -> Option<Box<dyn Reply>> {
     let large = node.large_answers();
-    let free = large.get() < limits::LARGE_ANSWERS_PER_SHARD_MAX;
-    if free {
-        large.set(large.get() + 1);
+    while reply.congested() || large.get() >= limits::LARGE_ANSWERS_PER_SHARD_MAX {
+        if reply.cancelled() {
+            reply.fail(Status::new(Code::Cancelled, "context canceled"));
+            return None;
+        }
+        node.sleep(LARGE_INTERVAL).await;
     }
-    free
+    large.set(large.get() + 1);
+    Some(reply)
+}
+
+/// Gives back what [`begin_large`] took.
+pub(super) fn end_large<N: Node>(node: &N) {
+    let large = node.large_answers();
+    large.set(large.get() - 1);
 }
 
 /// Goes on with a range that did not fit one slice.
