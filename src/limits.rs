@@ -52,9 +52,9 @@ pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
 /// Lease timers that one pass of the log shard looks at.
 pub const LEASE_TIMERS_PER_PASS: usize = 4096;
 /// Expired leases that one entry revokes; a put beside them waits until they are applied.
-pub const LEASES_PER_EXPIRY: usize = 256;
+pub const LEASES_PER_EXPIRY: usize = 512;
 /// Keys attached to the leases of one such entry. Only a lease that has more by itself makes a larger one.
-pub const LEASE_KEYS_PER_EXPIRY: usize = 512;
+pub const LEASE_KEYS_PER_EXPIRY: usize = 1024;
 /// A lease's remaining TTL is checkpointed no more often than this, nor than ten times in its TTL.
 pub const LEASE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// Checkpoints of all leases together, on average: the interval grows with the number of leases.

@@ -186,7 +186,7 @@ impl Metrics {
 
     fn lease(&self, page: &mut Page) {
         let expired = self.leases_expired.load(Relaxed);
-        page.counter("etcd_server_lease_expired_total", "Leases that expired.", expired);
+        page.counter("etcd_debugging_server_lease_expired_total", "Leases that expired.", expired);
         let granted = self.leases_granted.load(Relaxed);
         page.counter("etcd_debugging_lease_granted_total", "Leases granted.", granted);
         let revoked = self.leases_revoked.load(Relaxed);

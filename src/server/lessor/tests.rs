@@ -318,7 +318,7 @@ fn entries_are_bounded_and_nothing_is_left_behind() {
     let mut bench = Bench::new();
     bench.grant_many(LEASES, 2);
     // Two with many keys.
-    for (lease, keys) in [(1, 600), (2, 300)] {
+    for (lease, keys) in [(1, 1500), (2, 600)] {
         for key in 0..keys {
             let key = format!("{lease}/{key}").into();
             bench.command(&Command::Put(PutRequest { key, lease, ..PutRequest::default() }));

@@ -9,6 +9,7 @@
 //! | [`client_crate`] | does a client library of others work? |
 //! | [`crash`] | is what was acknowledged still there after `kill -9`? |
 //! | [`hostile`] | does a bad client hurt anyone but itself? |
+//! | [`lease`] | do keys vanish with their leases, in time and not before, across crashes too? |
 //! | [`watch`] | are watchers told the same as by etcd? |
 //! | [`life`] | start, stop, flags, HTTP endpoints, a full disk |
 //!
@@ -24,5 +25,6 @@ mod differential;
 mod etcdctl;
 mod harness;
 mod hostile;
+mod lease;
 mod life;
 mod watch;
