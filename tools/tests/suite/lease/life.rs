@@ -1,5 +1,6 @@
 //! One lease: it ends after its time and not before, whatever happens to the server meanwhile.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -10,7 +11,7 @@ use urd_proto::mvccpb::event::EventType;
 
 use super::{Bench, PATIENCE, keep_alives};
 use crate::harness::grpc::{get_request, prefix_request};
-use crate::harness::{Program, only_urd};
+use crate::harness::{Program, etcdctl_path, only_urd};
 
 /// How much later than its time a lease may end.
 const LATE_MAX: Duration = Duration::from_secs(2);
@@ -151,6 +152,31 @@ async fn the_remaining_time_survives_a_stop() {
     }
     assert_eq!(bench.keep_alive(1).await, 60);
     assert!(bench.remaining(1).await >= 59);
+}
+
+/// As a user sees it: etcdctl keeps a lease alive for as long as there is one, on Urd as on etcd.
+#[tokio::test(flavor = "multi_thread")]
+async fn etcdctl_keeps_a_lease_alive() {
+    for program in [Program::Etcd, Program::Subject] {
+        let mut bench = Bench::start(program).await;
+        bench.grant(0xabc, 3).await;
+        let mut etcdctl = tokio::process::Command::new(etcdctl_path());
+        etcdctl.env("ETCDCTL_API", "3").args(["--endpoints", &bench.server.endpoint()]);
+        etcdctl.args(["lease", "keep-alive", "abc"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let child = etcdctl.kill_on_drop(true).spawn().expect("start etcdctl");
+        tokio::time::sleep(Duration::from_millis(5500)).await;
+        assert!(bench.remaining(0xabc).await > 0);
+        bench.client.lease_revoke(pb::LeaseRevokeRequest { id: 0xabc }).await.expect("revoked");
+        let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+        let ended = ended.expect("in time").expect("its output");
+        let text = String::from_utf8_lossy(&ended.stdout).into_owned();
+        let mut lines: Vec<&str> = text.lines().collect();
+        let last = lines.pop();
+        assert_eq!(last, Some("lease 0000000000000abc expired or revoked."), "{program:?}: {text}");
+        assert!(lines.len() >= 5, "{program:?}: {text}");
+        let kept = "lease 0000000000000abc keepalived with TTL(3)";
+        assert!(lines.iter().all(|line| *line == kept), "{program:?}: {text}");
+    }
 }
 
 /// An open stream does not hold up the end of a server, and is told of it.
