@@ -91,16 +91,19 @@ impl Store {
             Command::LeaseRevoke(request) => {
                 self.lease(index, |leases| leases.revoke(request)).map(Response::LeaseRevoke)
             }
-            Command::LeaseCheckpoints(request) => self
-                .lease(index, |leases| Ok(leases.checkpoint(request)))
-                .map(|()| Response::LeaseCheckpoints),
-            // Each lease's keys go in a revision of their own.
+            Command::LeaseCheckpoints(request) => self.lease(index, |leases| {
+                leases.checkpoint(request);
+                Ok(Response::LeaseCheckpoints)
+            }),
             Command::LeaseExpiry(request) => {
-                let as_of = Index(request.as_of);
-                let mut leases = request.leases.iter().map(|&id| LeaseId(id));
-                leases
-                    .try_for_each(|id| self.lease(index, |leases| Ok(leases.expire(id, as_of))))
-                    .map(|()| Response::LeaseExpiry)
+                // Each lease's keys go in a revision of their own.
+                for &id in &request.leases {
+                    self.lease(index, |leases| {
+                        leases.expire(LeaseId(id), Index(request.as_of));
+                        Ok(())
+                    })?;
+                }
+                Ok(Response::LeaseExpiry)
             }
         }
     }

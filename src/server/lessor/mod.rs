@@ -51,7 +51,8 @@ use crate::store::View;
 use crate::store::command::{BatchBuilder, Command, LeaseCheckpoints, LeaseExpiry};
 use crate::store::lease::LeaseChange;
 
-/// The wheel's unit. A lease ends up to so much after its time, and never before.
+/// The wheel's unit. A lease ends up to so much after its time, and a heartbeat, at which the log shard looks; never
+/// before.
 const TICK: Duration = Duration::from_millis(100);
 /// How long to wait after an entry has failed.
 const RETRY: Duration = Duration::from_secs(1);
@@ -100,7 +101,7 @@ pub struct Lessor<A> {
     /// Who is answered when a lease's checkpoint is cleared, or when it is revoked.
     waiting: HashMap<LeaseId, Vec<A>>,
     under_way: Option<UnderWay>,
-    /// After a failure.
+    /// Not before, because an entry has failed.
     propose_from: Option<Instant>,
     answers: Vec<(A, LeaseAnswer)>,
     renewed: u64,

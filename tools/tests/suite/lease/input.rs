@@ -3,7 +3,7 @@
 use urd_proto::etcdserverpb as pb;
 
 use super::{Bench, keep_alives};
-use crate::harness::Program;
+use crate::harness::{Program, http};
 
 /// One answer, without what differs from server to server.
 type Answer = Result<(i64, i64, i64), (tonic::Code, String)>;
@@ -22,6 +22,20 @@ async fn odd_requests_are_answered_as_by_etcd() {
     let found = answers(&mut urd).await;
     assert_eq!(expected, found);
     assert!(expected.iter().filter(|(_, answer)| answer.is_err()).count() > 5, "{expected:#?}");
+    assert_eq!(counters(&etcd), counters(&urd));
+    assert!(counters(&etcd).len() >= 4, "{:?}", counters(&etcd));
+}
+
+/// The lines of `/metrics` that count leases.
+fn counters(bench: &Bench) -> Vec<String> {
+    let page = http::get(&bench.server.endpoint(), "/metrics").expect("the page of metrics");
+    let names = ["granted_total ", "revoked_total ", "renewed_total ", "expired_total "];
+    let lines = page.body.lines().filter(|line| {
+        line.starts_with("etcd_debugging") && names.iter().any(|name| line.contains(name))
+    });
+    let mut lines: Vec<String> = lines.map(str::to_owned).collect();
+    lines.sort();
+    lines
 }
 
 async fn answers(bench: &mut Bench) -> Vec<(String, Answer)> {
