@@ -307,6 +307,10 @@ impl<D: Disk + 'static> LogShard<D> {
     }
 
     fn answer_about_leases(&mut self) {
+        let leases_renewed = self.lessor.take_renewed();
+        if leases_renewed > 0 {
+            self.shared.metrics.operations(&Operations { leases_renewed, ..Operations::default() });
+        }
         let mut answers: Vec<Vec<(Key, LeaseAnswer)>> = Vec::new();
         for (Asker { shard, key }, answer) in self.lessor.take_answers() {
             if answers.len() <= shard {
@@ -474,9 +478,8 @@ impl<D: Disk + 'static> LogShard<D> {
         }
     }
 
-    fn count(&mut self, applied: &Applied) {
-        let leases_renewed = self.lessor.take_renewed();
-        let mut operations = Operations { leases_renewed, ..Operations::default() };
+    fn count(&self, applied: &Applied) {
+        let mut operations = Operations::default();
         applied.leases.iter().for_each(|change| operations.add_lease(change));
         for (_, outcomes) in &applied.outcomes {
             outcomes.iter().flatten().for_each(|response| operations.add(response));

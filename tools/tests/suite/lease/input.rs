@@ -119,7 +119,7 @@ async fn a_client_that_vanishes_leaves_nothing_behind() {
 /// A stream whose answers nobody reads is not read from either: what waits for it is bounded, and others are served.
 #[tokio::test]
 async fn a_client_that_does_not_read_hurts_nobody() {
-    const KEEP_ALIVES: usize = 200_000;
+    const KEEP_ALIVES: usize = 1_000_000;
     let mut bench = Bench::start(Program::Subject).await;
     bench.grant(7, 60).await;
     let mut rude = crate::harness::Client::connect(&bench.server.endpoint()).await;
@@ -132,9 +132,11 @@ async fn a_client_that_does_not_read_hurts_nobody() {
         assert_eq!(bench.keep_alive(7).await, 60);
     }
     let grown = crate::harness::process::resident_bytes(bench.server.pid()).saturating_sub(before);
-    assert!(grown < 64 << 20, "{grown} bytes more for a client that does not read");
+    assert!(grown < 32 << 20, "{grown} bytes more for a client that does not read");
+    let begin = std::time::Instant::now();
     for _ in 0..KEEP_ALIVES {
         let answer = answers.message().await.expect("an answer").expect("one");
         assert_eq!((answer.id, answer.ttl), (7, 60));
     }
+    println!("{KEEP_ALIVES} keep-alives of one stream were answered in {:?}", begin.elapsed());
 }

@@ -173,7 +173,7 @@ async fn etcdctl_keeps_a_lease_alive() {
         let mut lines: Vec<&str> = text.lines().collect();
         let last = lines.pop();
         assert_eq!(last, Some("lease 0000000000000abc expired or revoked."), "{program:?}: {text}");
-        assert!(lines.len() >= 5, "{program:?}: {text}");
+        assert!(lines.len() >= 3, "{program:?}: {text}");
         let kept = "lease 0000000000000abc keepalived with TTL(3)";
         assert!(lines.iter().all(|line| *line == kept), "{program:?}: {text}");
     }
