@@ -87,6 +87,8 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 const _: () = assert!(REQUEST_BYTES_MAX < PROPOSAL_BYTES_PER_SHARD_MAX);
 const _: () = assert!(BATCH_BYTES_WORTH_A_WRITE <= BATCH_BYTES);
+// An id takes up to 10 bytes as a varint, a checkpoint two numbers and four bytes around them.
+const _: () = assert!(LEASES_PER_EXPIRY * 10 + LEASE_CHECKPOINTS_PER_ENTRY * 24 < BATCH_BYTES);
 const _: () = assert!(BATCH_REQUESTS_WORTH_A_WRITE <= BATCH_REQUESTS_MAX);
 const _: () = assert!(WINDOW_BYTES_MAX > REQUEST_BYTES_MAX);
 const _: () = assert!(REQUEST_BYTES_DEFAULT <= REQUEST_BYTES_MAX);

@@ -4,12 +4,12 @@
 //!
 //! 1. Take what came in: proposals and reads from shards, completed writes.
 //! 2. All waiting reads share one read index.
-//! 3. The lessor's entry, if one is due, joins the queue. Queued batches become one entry, if the disk is idle or the queue is worth another write beside the one under
-//!    way. Waiting costs nothing then: what gathers meanwhile shares the next write. A lone request's write is waited
-//!    for by the thread itself.
+//! 3. The lessor's entry, if one is due, joins the queue. Queued batches become one entry, if the disk is idle or the
+//!    queue is worth another write beside the one under way. Waiting costs nothing then: what gathers meanwhile shares
+//!    the next write. A lone request's write is waited for by the thread itself.
 //! 4. Turn the driver until it has nothing to do; start the writes it asks for.
 //! 5. Publish what was applied, then answer: whoever hears of a write, or of a read index, finds it published. The
-//!    lessor follows what was applied, and answers questions once a read index has confirmed that this member still leads.
+//!    lessor follows what was applied, and answers questions once a read index has confirmed that this member leads.
 //! 6. Background: a slice of a compaction, a segment prepared ahead.
 //!
 //! The pass is a plain function; only [`run`] waits.
@@ -301,8 +301,24 @@ impl<D: Disk + 'static> LogShard<D> {
         match (self.driver.leads(), self.lessor.leads()) {
             (true, true) => changes.iter().for_each(|change| self.lessor.follow(now, *change)),
             (true, false) => self.lessor.promote(now, &self.shared.published.load().view),
-            (false, true) => self.lessor.demote(now),
+            (false, true) => {
+                self.lessor.demote(now);
+                self.forget_lessors_batch();
+            }
             (false, false) => {}
+        }
+    }
+
+    /// What the lessor wanted to say in an earlier term must not be said in a later one: it may be wrong by then.
+    fn forget_lessors_batch(&mut self) {
+        let is_lessors =
+            |queued: &Queued| queued.parts.iter().any(|part| matches!(part.owner, Owner::Lessor));
+        if let Some(at) = self.queue.iter().position(is_lessors)
+            && let Some(Queued { parts, batch }) = self.queue.remove(at)
+        {
+            self.forget(&batch);
+            // Others may have been joined to it.
+            self.fail(parts, Unavailable::NoLeader);
         }
     }
 

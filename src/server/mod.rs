@@ -14,7 +14,8 @@
 //! 1. A signal sets a flag, which the log shard sees within a tick.
 //! 2. It stops accepting and tells every shard to drain: no new calls, those in flight are answered.
 //! 3. Each shard reports when its connections are closed, or its time for that is over.
-//! 4. When all have, and nothing is queued or being written, the log is closed and the process ends with 0.
+//! 4. When all have, what leases have left is checkpointed. When nothing is queued or being written any more, the log is
+//!    closed and the process ends with 0.
 
 mod auto_compaction;
 mod cpus;

@@ -5,7 +5,7 @@
 //! attached   empty: the key says it all
 //! ```
 //!
-//! A put attaches its key, an overwriting one moves it, a deletion detaches it ([`mvcc`](super::mvcc)). A revocation
+//! A put attaches its key, an overwriting one moves it, a deletion detaches it (`mvcc`). A revocation
 //! deletes all keys attached, in one revision and in the order of the keys; without any it makes no revision.
 //!
 //! The index tells a lease from an earlier one of the same id, which a client may choose: a leader proposes what it
@@ -13,8 +13,6 @@
 //!
 //! What this file does not do: it has no clock. When a lease expires is known to the leader's `server::lessor`, which
 //! follows [`LeaseChange`]s and proposes what must happen.
-
-use std::ops::ControlFlow;
 
 use prost::encoding::{decode_varint, encode_varint};
 use urd_proto::etcdserverpb::{
@@ -81,17 +79,8 @@ pub(super) fn find<R: Read>(reader: &R, id: LeaseId) -> Option<Lease> {
     reader.get(&key).map(|record| Lease::read(&record))
 }
 
-/// Shows the keys attached to a lease in their order, until told to stop.
-pub(super) fn for_each_attached<R: Read>(
-    reader: &R,
-    id: LeaseId,
-    mut show: impl FnMut(&[u8]) -> ControlFlow<()>,
-) {
-    walk_attached(reader, id, &[], |key| show(key).is_continue());
-}
-
-/// Shows the keys attached to a lease from `from` on, for as long as `show` says so.
-fn walk_attached<R: Read>(
+/// Shows the keys attached to a lease from `from` on, in their order, for as long as `show` says so.
+pub(super) fn walk_attached<R: Read>(
     reader: &R,
     id: LeaseId,
     from: &[u8],

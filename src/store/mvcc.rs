@@ -143,11 +143,11 @@ impl<'a> Writer<'a> {
     pub(super) fn delete_attached(&mut self, id: LeaseId) {
         let mut victims = Victims::default();
         let mut prefix = Vec::new();
-        lease::for_each_attached(self.tree, id, |user_key| {
+        lease::walk_attached(self.tree, id, &[], |user_key| {
             keys::kv_prefix(&mut prefix, user_key);
             newest(self.tree, &prefix, |live| victims.push(&live))
                 .expect("invariant: an attached key is live");
-            ControlFlow::Continue(())
+            true
         });
         self.delete_all(&victims);
     }

@@ -199,6 +199,24 @@ pub(super) fn end_large<N: Node>(node: &N) {
     large.set(large.get() - 1);
 }
 
+/// Why a large answer in the making, of `what`, need not be finished, if so.
+pub(super) fn in_vain(
+    reply: &dyn Reply,
+    encoded: &Encoded,
+    what: &str,
+    advice: &str,
+) -> Option<Status> {
+    if reply.cancelled() {
+        return Some(Status::new(Code::Cancelled, "context canceled"));
+    }
+    // etcd's clients refuse larger messages; building one would only cost memory.
+    (encoded.payload_len() > limits::RESPONSE_BYTES_MAX).then(|| {
+        let max = limits::RESPONSE_BYTES_MAX;
+        let text = format!("etcdserver: the {what} is larger than {max} bytes{advice}");
+        Status::new(Code::ResourceExhausted, text)
+    })
+}
+
 /// Goes on with a range that did not fit one slice.
 async fn finish_range<N: Node>(
     node: &N,
@@ -209,18 +227,8 @@ async fn finish_range<N: Node>(
 ) {
     loop {
         futures_lite::future::yield_now().await;
-        if reply.cancelled() {
-            return reply.fail(Status::new(Code::Cancelled, "context canceled"));
-        }
-        if encoded.payload_len() > limits::RESPONSE_BYTES_MAX {
-            // etcd's clients refuse larger messages; building one would only cost memory.
-            return reply.fail(Status::new(
-                Code::ResourceExhausted,
-                format!(
-                    "etcdserver: the range is larger than {} bytes; ask for it in pages (limit)",
-                    limits::RESPONSE_BYTES_MAX
-                ),
-            ));
+        if let Some(status) = in_vain(&*reply, &encoded, "range", "; ask for it in pages (limit)") {
+            return reply.fail(status);
         }
         if let Step::Done(tail) = scan.step(limits::RANGE_SLICE_BYTES, encoded.buffer()) {
             encoded.append(&range_tail(node, published, &tail));

@@ -20,7 +20,7 @@ use urd_proto::etcdserverpb::{
 };
 
 use super::decode;
-use super::kv::{begin_large, end_large};
+use super::kv::{begin_large, end_large, in_vain};
 use crate::api::call::{Encoded, Reply, ReplyStream, Status};
 use crate::api::node::{LeaseAnswer, LeaseQuestion, Node, Published, header, linearizable};
 use crate::error::{Rejected, Unavailable};
@@ -200,12 +200,21 @@ async fn in_slices<N: Node, P>(
 ) {
     let Some(mut next) = slice(begin, &mut encoded) else { return reply.unary(encoded) };
     let Some(reply) = begin_large(node, reply).await else { return };
-    while let Some(place) = slice(next, &mut encoded) {
-        next = place;
+    let status = loop {
         yield_now().await;
-    }
+        if let Some(status) = in_vain(&*reply, &encoded, "answer", "") {
+            break Some(status);
+        }
+        match slice(next, &mut encoded) {
+            Some(place) => next = place,
+            None => break None,
+        }
+    };
     end_large(node);
-    reply.unary(encoded);
+    match status {
+        None => reply.unary(encoded),
+        Some(status) => reply.fail(status),
+    }
 }
 
 /// `LeaseKeepAlive`.

@@ -5,7 +5,7 @@
 //! | cluster, member and leader ids | by key in JSON and fields, by column in tables, by place in simple lines |
 //! | database sizes, raft terms and indexes, versions | likewise |
 //! | ids of leases | anywhere, in hexadecimal and decimal: each becomes its name, LEASE1 and so on |
-//! | the remaining time of a lease | of `lease timetolive`, when there is some |
+//! | the remaining time of a lease, and the order of its keys | in `lease timetolive` |
 //! | client and peer ports | anywhere: `127.0.0.1:PORT` of this very server |
 //! | times | after `took = `, `took ` or `Took` |
 //! | column widths of tables | cells are trimmed, rules shortened |
@@ -87,7 +87,7 @@ impl<'a> Context<'a> {
         if self.format == Format::Protobuf {
             return self.protobuf(bytes);
         }
-        let text = self.remaining(&self.leases(&self.ports(&escape(bytes))));
+        let text = self.time_to_live(&self.leases(&self.ports(&escape(bytes))));
         match self.format {
             Format::Json => each_line(&text, json),
             Format::Fields => each_line(&text, fields),
@@ -120,16 +120,27 @@ impl<'a> Context<'a> {
         })
     }
 
-    fn remaining(&self, text: &str) -> String {
+    /// etcd gives the keys in the order of a hash map.
+    fn time_to_live(&self, text: &str) -> String {
         if !self.step.has("timetolive") {
             return text.to_owned();
         }
         let marks = ["remaining(", "\"ttl\":", "\"TTL\" : "];
-        marks.into_iter().fold(text.to_owned(), |text, mark| {
+        let text = marks.into_iter().fold(text.to_owned(), |text, mark| {
             let Some((before, after)) = text.split_once(mark) else { return text };
             let rest = after.trim_start_matches(|digit: char| digit.is_ascii_digit());
             if rest.len() == after.len() { text } else { format!("{before}{mark}0{rest}") }
-        })
+        });
+        [("attached keys([", " "), ("\"keys\":[", ",")].into_iter().fold(
+            text,
+            |text, (mark, gap)| {
+                let Some((before, after)) = text.split_once(mark) else { return text };
+                let (keys, rest) = after.split_once(']').expect("the list ends");
+                let mut keys: Vec<&str> = keys.split(gap).collect();
+                keys.sort_unstable();
+                format!("{before}{mark}{}]{rest}", keys.join(gap))
+            },
+        )
     }
 
     fn simple(&self, line: &str) -> String {
