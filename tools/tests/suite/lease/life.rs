@@ -182,6 +182,9 @@ async fn etcdctl_keeps_a_lease_alive() {
 /// An open stream does not hold up the end of a server, and is told of it.
 #[tokio::test]
 async fn a_server_that_stops_ends_its_keep_alives() {
+    if only_urd("etcd 3.4 ends them with the code UNKNOWN") {
+        return;
+    }
     let mut bench = Bench::start(Program::Subject).await;
     let (_requests, mut answers) = keep_alives(&mut bench.client).await;
     bench.server.signal(Signal::TERM);
