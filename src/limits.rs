@@ -58,6 +58,25 @@ pub const TIDY_PAGES_PER_SLICE: usize = 256;
 /// How long to wait before another try, after a checkpoint found no room.
 pub const CHECKPOINT_RETRY: Duration = Duration::from_secs(10);
 
+/// The longest TTL of a lease, in seconds: etcd's.
+pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
+/// Lease timers that one pass of the log shard looks at.
+pub const LEASE_TIMERS_PER_PASS: usize = 4096;
+/// Expired leases that one entry revokes; a put beside them waits until they are applied.
+pub const LEASES_PER_EXPIRY: usize = 512;
+/// Keys attached to the leases of one such entry. Only a lease that has more by itself makes a larger one.
+pub const LEASE_KEYS_PER_EXPIRY: usize = 1024;
+/// A lease's remaining TTL is checkpointed no more often than this, nor than ten times in its TTL.
+pub const LEASE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// Checkpoints of all leases together, on average: the interval grows with the number of leases.
+pub const LEASE_CHECKPOINTS_PER_SECOND: usize = 5000;
+/// Checkpoints in one entry.
+pub const LEASE_CHECKPOINTS_PER_ENTRY: usize = 512;
+/// Keep-alives and questions about leases that wait for the log shard's answer on one shard.
+pub const LEASE_QUESTIONS_PER_SHARD_MAX: usize = 65_536;
+/// Keep-alives of one stream that wait for their answers; no further one is read.
+pub const KEEP_ALIVES_PER_STREAM: usize = 64;
+
 /// Room made at first for a range's answer.
 pub const RANGE_FIRST_BYTES: usize = 512;
 /// How much of a range one slice encodes before the shard turns to other work; also a piece of a streamed range.
@@ -79,6 +98,8 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 const _: () = assert!(REQUEST_BYTES_MAX < PROPOSAL_BYTES_PER_SHARD_MAX);
 const _: () = assert!(BATCH_BYTES_WORTH_A_WRITE <= BATCH_BYTES);
+// An id takes up to 10 bytes as a varint, a checkpoint two numbers and four bytes around them.
+const _: () = assert!(LEASES_PER_EXPIRY * 10 + LEASE_CHECKPOINTS_PER_ENTRY * 24 < BATCH_BYTES);
 const _: () = assert!(BATCH_REQUESTS_WORTH_A_WRITE <= BATCH_REQUESTS_MAX);
 const _: () = assert!(WINDOW_BYTES_MAX > REQUEST_BYTES_MAX);
 const _: () = assert!(REQUEST_BYTES_DEFAULT <= REQUEST_BYTES_MAX);

@@ -22,6 +22,7 @@ use crate::error::Unavailable;
 use crate::ids::{Index, MemberId, PageId, Term};
 use crate::limits;
 use crate::store::command::{Batch, DecodeError};
+use crate::store::lease::LeaseChange;
 use crate::store::{Outcome, Store, View};
 use crate::tree::{Checkpoint, Statistics, Written};
 
@@ -111,6 +112,8 @@ pub struct Turn<P, R> {
     pub write: Option<Write>,
     /// Proposals that were applied, each with its requests' outcomes.
     pub outcomes: Vec<(P, Vec<Outcome>)>,
+    /// What applied entries did to leases, whoever proposed them.
+    pub leases: Vec<LeaseChange>,
     /// Proposals whose entries were replaced, or whose leader is no more.
     pub lost: Vec<P>,
     /// Reads that may go on: all they must see is applied.
@@ -325,6 +328,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         let write = self.append(waiting, &entries, ready.must_sync())?;
         // 3. Committed entries are applied while the disk works.
         let mut outcomes = Vec::new();
+        let mut leases = Vec::new();
         let mut lost = Vec::new();
         for entry in ready.take_committed_entries() {
             let settled = self.pending.settle(Index(entry.index), Term(entry.term));
@@ -332,6 +336,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             self.changed = true;
             self.sweeping = true;
             let results = apply(&mut self.store, entry)?;
+            leases.extend_from_slice(self.store.lease_changes());
             if let Some(proposal) = settled.applied {
                 outcomes.push((proposal, results));
             }
@@ -363,7 +368,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             limits::WINDOW_ENTRIES_MAX,
             limits::WINDOW_BYTES_MAX,
         );
-        Ok(Some(Turn { messages, write, outcomes, lost, readable, unreadable }))
+        Ok(Some(Turn { messages, write, outcomes, leases, lost, readable, unreadable }))
     }
 
     /// Appends `entries`, and the hard state if it changed; a changed commit index alone is not worth a write.

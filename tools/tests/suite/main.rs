@@ -10,6 +10,7 @@
 //! | [`crash`] | is what was acknowledged still there after `kill -9`? |
 //! | [`hostile`] | does a bad client hurt anyone but itself? |
 //! | [`benchmark`] | does the load generator do what it says, and count it? |
+//! | [`lease`] | do keys vanish with their leases, in time and not before, across crashes too? |
 //! | [`watch`] | are watchers told the same as by etcd? |
 //! | [`life`] | start, stop, flags, HTTP endpoints, a full disk |
 //!
@@ -26,5 +27,6 @@ mod differential;
 mod etcdctl;
 mod harness;
 mod hostile;
+mod lease;
 mod life;
 mod watch;
