@@ -50,6 +50,12 @@ pub enum Rejected {
     /// A streamed range with bounds on creation or modification.
     #[error("RangeStream does not support revision filters")]
     StreamRevisionFilter,
+    /// An alarm says that the quota is used up.
+    #[error("database space exceeded")]
+    NoSpace,
+    /// An alarm says that members differ.
+    #[error("corrupt cluster")]
+    Corrupt,
     /// The revision asked for was compacted away.
     #[error("required revision has been compacted")]
     Compacted,

@@ -47,6 +47,8 @@ pub const WINDOW_BYTES_MAX: usize = 32 * MIB;
 /// Revisions that one background slice of a compaction looks at.
 pub const COMPACT_REVISIONS_PER_SLICE: usize = 512;
 
+/// `--quota-backend-bytes` unless it says otherwise: etcd's 2 GiB.
+pub const QUOTA_BYTES_DEFAULT: i64 = 2 << 30;
 /// Log bytes after which a checkpoint begins: what a restart replays, in a second or so where requests are small.
 pub const CHECKPOINT_LOG_BYTES: usize = 64 * MIB;
 /// Pages in the heap, not written yet, after which one begins.

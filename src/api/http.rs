@@ -11,6 +11,8 @@ use bytes::Bytes;
 use futures_lite::future::or;
 use http::{Method, Request, Response, StatusCode, header};
 
+use urd_proto::etcdserverpb::AlarmType;
+
 use super::node::{Node, linearizable};
 use crate::version::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 
@@ -47,8 +49,13 @@ impl Check {
 
     async fn run<N: Node>(self, node: &Rc<N>) -> Result<(), String> {
         match self {
-            // Damage stops the member, so one that answers has found none; and its only member is a voter.
-            Self::DataCorruption | Self::NonLearner => Ok(()),
+            // Damage on the disk stops the member; members that differ raise an alarm.
+            Self::DataCorruption => match node.published().view.alarms(AlarmType::Corrupt)[..] {
+                [] => Ok(()),
+                _ => Err("alarm activated: CORRUPT".to_owned()),
+            },
+            // The only member is a voter.
+            Self::NonLearner => Ok(()),
             // The newest root is at hand as long as the shard runs at all.
             Self::SerializableRead => Ok(()),
             Self::LinearizableRead => {
@@ -122,10 +129,16 @@ fn version() -> Response<Bytes> {
 }
 
 /// `/health`, the older check: a leader is known and a linearizable (`?serializable=true`: local) read works.
-/// `exclude` names alarms to overlook; none is ever raised yet.
+/// `exclude` names alarms to overlook.
 async fn health<N: Node>(node: &Rc<N>, parameters: &Parameters<'_>) -> Response<Bytes> {
     let serializable = parameters.values("serializable").any(|value| value == "true");
-    let reason = if node.published().leader.is_none() && !serializable {
+    let published = node.published();
+    let alarms = published.view.alarms(AlarmType::None);
+    let mut raised = alarms.iter().map(|alarm| alarm.alarm().as_str_name());
+    let alarm = raised.find(|name| parameters.values("exclude").all(|excluded| excluded != *name));
+    let reason = if let Some(alarm) = alarm {
+        format!("ALARM {alarm}")
+    } else if published.leader.is_none() && !serializable {
         "RAFT NO LEADER".to_owned()
     } else if serializable {
         String::new()

@@ -41,7 +41,7 @@ pub struct Limits {
     pub txn_ops: usize,
     /// `--watch-progress-notify-interval`.
     pub watch_progress_interval: Duration,
-    /// `--quota-backend-bytes`, for `Status`.
+    /// `--quota-backend-bytes`, its default filled in; negative: none.
     pub quota_bytes: i64,
     /// The shortest TTL of a lease, in seconds; it follows from the election timeout.
     pub lease_ttl_min: i64,
@@ -96,6 +96,8 @@ pub trait Node: Sized + 'static {
     fn limits(&self) -> &Limits;
     /// The newest state.
     fn published(&self) -> Arc<Published>;
+    /// Bytes of the tree's pages in use, as last published.
+    fn bytes_in_use(&self) -> u64;
     /// Proposes a validated request by its bytes. The outcome goes to [`super::v3::kv::answer`].
     fn propose(&self, kind: Kind, message: &Bytes, reply: Box<dyn Reply>);
     /// Lets `read` go on, by [`super::v3::resume`], once everything acknowledged before this call can be read.

@@ -35,7 +35,8 @@ impl Operations {
             | Response::LeaseGrant(_)
             | Response::LeaseRevoke(_)
             | Response::LeaseCheckpoints
-            | Response::LeaseExpiry => {}
+            | Response::LeaseExpiry
+            | Response::Alarm(_) => {}
         }
     }
 

@@ -48,6 +48,8 @@ impl From<Rejected> for Status {
             Rejected::StreamRevisionFilter => {
                 fixed(Code::Unimplemented, "RangeStream does not support revision filters")
             }
+            Rejected::NoSpace => Unavailable::NoSpace.into(),
+            Rejected::Corrupt => fixed(Code::DataLoss, "etcdserver: corrupt cluster"),
             Rejected::Compacted => {
                 fixed(Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted")
             }

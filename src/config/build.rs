@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::settings::{Origin, Settings};
 use super::url::{ListenUrl, Url};
 use super::{AutoCompaction, ClusterState, Config, InitialCluster, Keepalive, logging, values};
+use crate::limits;
 
 pub(super) fn config(settings: &Settings, warnings: &mut Vec<String>) -> Result<Config, Failure> {
     let name = settings.text("name").to_owned();
@@ -41,6 +42,10 @@ pub(super) fn config(settings: &Settings, warnings: &mut Vec<String>) -> Result<
             timeout: settings.read("grpc-keepalive-timeout", values::duration)?,
         },
         auto_compaction: auto_compaction(settings)?,
+        quota_bytes: match settings.read("quota-backend-bytes", values::integer)? {
+            0 => limits::QUOTA_BYTES_DEFAULT,
+            bytes => bytes,
+        },
         snapshot_count: snapshot_count(settings)?,
         watch_progress_notify_interval: settings
             .read("watch-progress-notify-interval", values::duration)?,

@@ -92,6 +92,8 @@ pub struct Config {
 
     /// When history ends by itself.
     pub auto_compaction: AutoCompaction,
+    /// `--quota-backend-bytes`, its default filled in; negative: none.
+    pub quota_bytes: i64,
     /// `--snapshot-count`: entries of the log after which a checkpoint begins, if nothing else makes one begin before.
     pub snapshot_count: u64,
     /// How often watchers that want to know are told that nothing happened.

@@ -86,6 +86,8 @@ pub(super) const FLAGS: &[Flag] = &[
         "How long a connection is silent before the server pings it (0: never)."),
     used(Member, "grpc-keepalive-timeout", Duration, "20s",
         "How long the answer to that ping may take (0: any time)."),
+    used(Member, "quota-backend-bytes", Integer, "0",
+        "Bytes of data beyond which puts are refused and an alarm is raised (0: 2 GiB, negative: none)."),
     used(Member, "snapshot-count", Unsigned, "100000",
         "Log entries after which a checkpoint begins. Many bytes make one begin earlier."),
     used(Member, "auto-compaction-mode", Choice(&["periodic", "revision"]), "periodic",
@@ -172,7 +174,6 @@ pub(super) const FLAGS: &[Flag] = &[
     // Data.
     refused("force-new-cluster", Bool, "recovering a lost cluster is not supported yet"),
     idle("unsafe-no-fsync", Bool, "acknowledged writes are always durable").unless(&["false"]),
-    idle("quota-backend-bytes", Integer, "the space quota is not enforced yet"),
     idle("snapshot-catchup-entries", Unsigned, PEERS),
     idle("max-snapshots", Unsigned, "there is one checkpoint file, which holds the newest two"),
     idle("max-wals", Unsigned, "log segments are recycled, not counted"),

@@ -479,6 +479,7 @@ impl<D: Disk + 'static> LogShard<D> {
             self.shared.metrics.leader_changed();
         }
         let revision = published.view.revision();
+        self.shared.bytes_in_use.store(published.sizes.bytes_in_use, Ordering::Relaxed);
         self.shared.published.store(Arc::new(published));
         if std::mem::replace(&mut self.revision, revision) != revision {
             self.tell_watchers();

@@ -35,7 +35,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -229,7 +229,7 @@ impl Member<'_> {
                 request_bytes: config.max_request_bytes,
                 txn_ops: config.max_txn_ops,
                 watch_progress_interval: config.watch_progress_notify_interval,
-                quota_bytes: 0,
+                quota_bytes: config.quota_bytes,
                 lease_ttl_min: config.lease_ttl_min(),
             },
             start: random()?,
@@ -242,6 +242,7 @@ impl Member<'_> {
             }),
             metrics: Metrics::default(),
             watching: (0..shards).map(|_| Watching::default()).collect(),
+            bytes_in_use: AtomicU64::new(0),
             defragment: defragment::Requests::default(),
         })
     }

@@ -10,7 +10,8 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -66,6 +67,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// For each shard, whether it has watchers, and whether it was told of what they have not seen.
     pub watching: Vec<Watching>,
+    /// Bytes of the tree's pages in use.
+    pub bytes_in_use: AtomicU64,
     /// Defragmentations that were asked for.
     pub defragment: super::defragment::Requests,
 }
@@ -353,6 +356,10 @@ impl Node for Shard {
 
     fn published(&self) -> Arc<Published> {
         self.shared.published.load_full()
+    }
+
+    fn bytes_in_use(&self) -> u64 {
+        self.shared.bytes_in_use.load(Relaxed)
     }
 
     fn propose(&self, kind: Kind, message: &Bytes, reply: Box<dyn Reply>) {

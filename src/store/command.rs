@@ -4,7 +4,7 @@
 //! version    1        FORMAT_VERSION
 //! then for each request:
 //!   kind     1        1 put, 2 delete range, 3 transaction, 4 compaction, 5 lease grant, 6 lease revoke,
-//!                     7 lease checkpoints, 8 lease expiry
+//!                     7 lease checkpoints, 8 lease expiry, 9 alarm
 //!   length   4        little-endian
 //!   message  length   the client's protobuf bytes as they came; of 5, 7 and 8 a member's own
 //! ```
@@ -24,8 +24,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 use thiserror::Error;
 use urd_proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, LeaseCheckpoint, LeaseGrantRequest, LeaseRevokeRequest,
-    PutRequest, TxnRequest,
+    AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseCheckpoint, LeaseGrantRequest,
+    LeaseRevokeRequest, PutRequest, TxnRequest,
 };
 
 /// The version of the layout above. Any other one is refused by its own error.
@@ -48,6 +48,7 @@ pub enum Kind {
     LeaseRevoke = 6,
     LeaseCheckpoints = 7,
     LeaseExpiry = 8,
+    Alarm = 9,
 }
 
 impl Kind {
@@ -61,6 +62,7 @@ impl Kind {
             Self::LeaseRevoke,
             Self::LeaseCheckpoints,
             Self::LeaseExpiry,
+            Self::Alarm,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -79,6 +81,7 @@ pub enum Command {
     LeaseRevoke(LeaseRevokeRequest),
     LeaseCheckpoints(LeaseCheckpoints),
     LeaseExpiry(LeaseExpiry),
+    Alarm(AlarmRequest),
 }
 
 /// How much of their TTL leases have left, for a leader to come. 0 means all of it.
@@ -112,6 +115,7 @@ impl Command {
             Kind::LeaseRevoke => Self::LeaseRevoke(LeaseRevokeRequest::decode(message)?),
             Kind::LeaseCheckpoints => Self::LeaseCheckpoints(LeaseCheckpoints::decode(message)?),
             Kind::LeaseExpiry => Self::LeaseExpiry(LeaseExpiry::decode(message)?),
+            Kind::Alarm => Self::Alarm(AlarmRequest::decode(message)?),
         })
     }
 }
@@ -160,6 +164,7 @@ impl BatchBuilder {
                 self.append_message(Kind::LeaseCheckpoints, message);
             }
             Command::LeaseExpiry(message) => self.append_message(Kind::LeaseExpiry, message),
+            Command::Alarm(message) => self.append_message(Kind::Alarm, message),
         }
     }
 

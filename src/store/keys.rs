@@ -7,6 +7,7 @@
 //! | `attached` | `01`, lease (8), user key | nothing |
 //! | `rev` | `02`, main (8), sub (4) | mark (1: `p` put, `t` tombstone), user key |
 //! | `meta` | `03` | the store's numbers ([`meta`](super::meta)) |
+//! | `alarm` | `04`, kind (4), member (8) | nothing |
 //! | `kv` | `F0`, escaped user key, `00 00`, !main (8), !sub (4) | [`record`](super::record) |
 //!
 //! `kv` comes last: new user keys in ascending order then go to the very end of the tree, where its
@@ -33,6 +34,8 @@ const ATTACHED: u8 = 0x01;
 const REV: u8 = 0x02;
 /// The table of the store's own numbers.
 const META: u8 = 0x03;
+/// The table of alarms.
+const ALARM: u8 = 0x04;
 /// The table of user keys.
 pub(super) const KV: u8 = 0xF0;
 
@@ -175,6 +178,22 @@ impl<'a> UserKey<'a> {
         self.write(&mut key);
         key
     }
+}
+
+/// Writes the `alarm` key of a kind of alarm and the member that has it.
+pub(super) fn alarm(buffer: &mut Vec<u8>, kind: i32, member: u64) {
+    buffer.clear();
+    buffer.push(ALARM);
+    buffer.extend_from_slice(&kind.to_be_bytes());
+    buffer.extend_from_slice(&member.to_be_bytes());
+}
+
+/// The kind and the member that an `alarm` key names, or `None` when the key is of another table.
+pub(super) fn alarm_key(key: &[u8]) -> Option<(i32, u64)> {
+    let (table, rest) = key.split_first()?;
+    let (kind, member) = rest.split_first_chunk::<4>()?;
+    let member = u64::from_be_bytes(member.try_into().ok()?);
+    (*table == ALARM).then_some((i32::from_be_bytes(*kind), member))
 }
 
 /// Writes the `rev` key of a change.

@@ -22,6 +22,7 @@ pub mod lease;
 pub mod validate;
 pub mod watch;
 
+mod alarm;
 mod check;
 mod compaction;
 mod hash;

@@ -1,10 +1,11 @@
 //! The store itself: applies entries, one after another.
 
 use urd_proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
+    AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
     LeaseRevokeResponse, PutRequest, PutResponse, TxnResponse,
 };
 
+use super::alarm::{self, Raised};
 use super::check::{Fault, check};
 use super::command::{Batch, Command};
 use super::compaction::{self, Sweep};
@@ -35,6 +36,7 @@ pub enum Response {
     LeaseCheckpoints,
     /// As before.
     LeaseExpiry,
+    Alarm(AlarmResponse),
 }
 
 /// The replicated state and its one writer.
@@ -49,6 +51,8 @@ pub struct Store {
     scratch: Scratch,
     /// What the last entry did to leases.
     lease_changes: Vec<LeaseChange>,
+    /// As the tree has them.
+    alarms: Raised,
 }
 
 impl Store {
@@ -69,7 +73,8 @@ impl Store {
             None if tree.statistics().records == 0 => return Ok(Self::of(tree)),
             None => return Err(Fault::new("the tree has records, but not the store's numbers")),
         };
-        Ok(Self { tree, meta, published: meta, ..Self::default() })
+        let alarms = Raised::read(&tree);
+        Ok(Self { tree, meta, published: meta, alarms, ..Self::default() })
     }
 
     fn of(tree: Tree) -> Self {
@@ -94,6 +99,9 @@ impl Store {
     }
 
     fn apply_command(&mut self, index: Index, command: &Command) -> Outcome {
+        if let Some(refusal) = self.alarms.refusal(command) {
+            return Err(refusal);
+        }
         match command {
             Command::Put(request) => self.put(request).map(Response::Put),
             Command::DeleteRange(request) => {
@@ -122,6 +130,11 @@ impl Store {
                     })?;
                 }
                 Ok(Response::LeaseExpiry)
+            }
+            Command::Alarm(request) => {
+                let response = alarm::apply(&mut self.tree, self.meta.revision, request);
+                self.alarms = Raised::read(&self.tree);
+                Ok(Response::Alarm(response))
             }
         }
     }

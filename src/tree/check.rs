@@ -94,6 +94,8 @@ impl Tree {
         for (page, pages) in self.free_sets() {
             enter(page, pages, "a checkpoint's set of free pages")?;
         }
+        let waiting: u64 = self.pages.waiting_pages().map(|it| u64::from(it.pages)).sum();
+        ensure!(waiting == self.pages.waiting(), FIRST_PAGE, waiting, self.pages.waiting());
         let mut free = 0;
         for id in (FIRST_PAGE.0..end.0).map(PageId).filter(|&id| freelist.is_free(id)) {
             enter(id, 1, "free")?;

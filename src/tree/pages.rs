@@ -36,6 +36,8 @@ pub(super) struct Pages {
     versions: Versions,
     /// Pages that nobody sees any more, and that wait for their turn to become free.
     unseen: Vec<Retired>,
+    /// Pages that wait, for either reason.
+    waiting: u64,
     directory: Arc<Directory>,
     /// Pages made in this batch. An id is listed more than once when it was dropped and used again.
     dirty: Vec<PageId>,
@@ -69,6 +71,7 @@ impl Pages {
             freelist,
             versions: Versions::default(),
             unseen: Vec::new(),
+            waiting: 0,
             directory: Arc::new(Directory::new(map)),
             dirty: Vec::new(),
             replaced: Vec::new(),
@@ -220,6 +223,7 @@ impl Pages {
         }
         let snapshot = self.snapshot(root, self.version);
         let replaced = std::mem::take(&mut self.replaced);
+        self.waiting += replaced.iter().map(|retired| u64::from(retired.pages)).sum::<u64>();
         self.versions.push(self.version, snapshot.downgrade(), replaced);
         self.version += 1;
         snapshot
@@ -252,6 +256,7 @@ impl Pages {
                 Some(Slot::Run(_)) => self.directory.clear_run(retired.page),
                 Some(Slot::Vacant) | None => {}
             }
+            self.waiting -= u64::from(retired.pages);
             self.free(retired.page, retired.pages as usize);
         }
         self.unseen.is_empty()
@@ -270,8 +275,8 @@ impl Pages {
     }
 
     /// How many published pages wait to become free.
-    pub(super) fn waiting(&self) -> usize {
-        self.versions.waiting() + self.unseen.len()
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting
     }
 
     /// Published pages that the newest snapshot does not see, and that are not free.

@@ -41,14 +41,11 @@ pub(super) struct Versions {
     held: BTreeMap<u64, Held>,
     /// The sweep goes on below this version.
     sweep_below: u64,
-    /// Pages on all lists.
-    waiting: usize,
 }
 
 impl Versions {
     /// A new newest version; `replaced` are the pages that the one before it sees, and it does not.
     pub(super) fn push(&mut self, version: u64, root: Weak<Root>, replaced: Vec<Retired>) {
-        self.waiting += replaced.len();
         if let Some(mut last) = self.held.last_entry() {
             assert!(*last.key() < version, "invariant: versions grow");
             debug_assert!(last.get().last_seen.is_empty());
@@ -80,11 +77,6 @@ impl Versions {
         }
     }
 
-    /// Pages that only held snapshots see.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting
-    }
-
     /// All waiting pages, for the checker.
     pub(super) fn iter(&self) -> impl Iterator<Item = Retired> + '_ {
         self.held.values().flat_map(|held| held.last_seen.iter().copied())
@@ -105,10 +97,7 @@ impl Versions {
         for page in held.last_seen {
             match &mut older {
                 Some((older, held)) if page.born <= **older => held.last_seen.push(page),
-                _ => {
-                    self.waiting -= 1;
-                    free.push(page);
-                }
+                _ => free.push(page),
             }
         }
     }

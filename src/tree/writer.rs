@@ -36,7 +36,7 @@ pub struct Statistics {
     pub pages_waiting: u64,
     /// Size of the file that would hold the tree.
     pub bytes: u64,
-    /// The same without free pages.
+    /// Bytes of the pages that the tree itself uses: neither free, nor kept only for snapshots or an older checkpoint.
     pub bytes_in_use: u64,
     /// Pages in use that no checkpoint has taken.
     pub pages_unwritten: u64,
@@ -145,12 +145,13 @@ impl Tree {
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         let (pages, pages_free) = (self.pages.freelist().end().0, self.pages.freelist().count());
+        let pages_waiting = self.pages.waiting();
         Statistics {
             pages,
             pages_free,
-            pages_waiting: self.pages.waiting() as u64,
+            pages_waiting,
             bytes: pages * PAGE_BYTES as u64,
-            bytes_in_use: (pages - pages_free) * PAGE_BYTES as u64,
+            bytes_in_use: (pages - pages_free - pages_waiting) * PAGE_BYTES as u64,
             pages_unwritten: self.pages.unwritten(),
             depth: self.depth,
             records: self.records,

@@ -14,7 +14,7 @@ use urd_proto::etcdserverpb::{
     TxnRequest,
 };
 
-use super::decode;
+use super::{decode, quota};
 use crate::api::call::{Code, Encoded, Reply, ReplyStream, Status};
 use crate::api::node::{Node, Published, Read, header};
 use crate::api::status::REQUEST_TOO_LARGE;
@@ -26,10 +26,14 @@ use crate::store::{self, Outcome, RangeScan, RangeTail, Response, Step, validate
 /// `Put`.
 pub fn put<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
     let checked = decode::<PutRequest>(message)
-        .and_then(|request| Ok(validate::put(&request)?))
-        .and_then(|()| check_size(node, message));
+        .and_then(|request| {
+            validate::put(&request)?;
+            Ok(quota::put_cost(&request))
+        })
+        .and_then(|cost| check_size(node, message).map(|()| cost));
     match checked {
-        Ok(()) => node.propose(Kind::Put, message, reply),
+        Ok(cost) if quota::is_exceeded(node, cost) => quota::refuse(node, reply),
+        Ok(_) => node.propose(Kind::Put, message, reply),
         Err(status) => reply.fail(status),
     }
 }
@@ -60,7 +64,10 @@ pub fn txn<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
                 node.read(Read::Txn(request, reply));
             }
         }
-        Ok(_) => match check_size(node, message) {
+        Ok(request) => match check_size(node, message) {
+            Ok(()) if quota::is_exceeded(node, quota::txn_cost(&request)) => {
+                quota::refuse(node, reply);
+            }
             Ok(()) => node.propose(Kind::Txn, message, reply),
             Err(status) => reply.fail(status),
         },
@@ -136,6 +143,10 @@ pub fn answer<N: Node>(node: &N, published: &Published, reply: Box<dyn Reply>, o
             Encoded::new(&response)
         }
         Ok(Response::LeaseRevoke(mut response)) => {
+            fill(&mut response.header);
+            Encoded::new(&response)
+        }
+        Ok(Response::Alarm(mut response)) => {
             fill(&mut response.header);
             Encoded::new(&response)
         }

@@ -19,8 +19,8 @@ use urd_proto::etcdserverpb::{
     LeaseTimeToLiveResponse,
 };
 
-use super::decode;
 use super::kv::{begin_large, end_large, in_vain};
+use super::{decode, quota};
 use crate::api::call::{Encoded, Reply, ReplyStream, Status};
 use crate::api::node::{LeaseAnswer, LeaseQuestion, Node, Published, header, linearizable};
 use crate::error::{Rejected, Unavailable};
@@ -47,6 +47,9 @@ pub fn grant<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
         Ok(request) => request,
         Err(status) => return reply.fail(status),
     };
+    if quota::is_exceeded(node, quota::LEASE_COST) {
+        return quota::refuse(node, reply);
+    }
     request.ttl = request.ttl.max(node.limits().lease_ttl_min);
     if LeaseId(request.id) == Lease::NONE {
         grant_chosen(node, request, reply);

@@ -1,4 +1,4 @@
-//! `etcdserverpb.Maintenance`, as much of it as one member without a checkpoint file has.
+//! `etcdserverpb.Maintenance`, as much of it as there is: no snapshots, no leader to move.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -6,14 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use urd_proto::etcdserverpb::alarm_request::AlarmAction;
 use urd_proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, HashKvRequest,
-    HashKvResponse, HashRequest, HashResponse, StatusRequest, StatusResponse,
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
+    HashKvRequest, HashKvResponse, HashRequest, HashResponse, StatusRequest, StatusResponse,
 };
 
 use super::decode;
 use crate::api::call::{Code, Encoded, Reply, Status};
-use crate::api::node::{Node, header};
+use crate::api::node::{Node, header, linearizable};
 use crate::error::Unavailable;
+use crate::store::command::Kind;
 use crate::store::{HashScan, TreeHash};
 use crate::version::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 
@@ -29,6 +30,11 @@ pub fn status<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
     }
     let published = node.published();
     let leader = published.leader.map_or(0, |leader| leader.0);
+    let mut errors: Vec<String> =
+        published.view.alarms(AlarmType::None).iter().map(describe_alarm).collect();
+    if leader == 0 {
+        errors.insert(0, "etcdserver: no leader".to_owned());
+    }
     reply.unary(Encoded::new(&StatusResponse {
         header: Some(header(node.identity(), &published, published.view.revision())),
         version: ETCD_VERSION.to_owned(),
@@ -37,7 +43,7 @@ pub fn status<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
         raft_index: published.committed.0,
         raft_term: published.term.0,
         raft_applied_index: published.view.applied().0,
-        errors: if leader == 0 { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() },
+        errors,
         db_size_in_use: signed(published.sizes.bytes_in_use),
         is_learner: false,
         storage_version: ETCD_CLUSTER_VERSION.to_owned(),
@@ -46,22 +52,34 @@ pub fn status<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
     }));
 }
 
+/// As etcd prints the message.
+fn describe_alarm(alarm: &AlarmMember) -> String {
+    format!("memberID:{} alarm:{} ", alarm.member_id, alarm.alarm().as_str_name())
+}
+
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// `Alarm`. No alarm is ever raised yet, so the list is empty and there is nothing to disarm.
+/// `Alarm`: lists what is raised; raises or disarms through the log.
 pub fn alarm<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
     let request = match decode::<AlarmRequest>(message) {
         Ok(request) => request,
         Err(status) => return reply.fail(status),
     };
-    if request.action() == AlarmAction::Activate {
-        return reply.fail(Status::new(Code::Unimplemented, "alarms cannot be raised by hand"));
+    if request.action() != AlarmAction::Get {
+        return node.propose(Kind::Alarm, message, reply);
     }
-    let published = node.published();
-    let header = header(node.identity(), &published, published.view.revision());
-    reply.unary(Encoded::new(&AlarmResponse { header: Some(header), alarms: Vec::new() }));
+    let asked = Rc::clone(node);
+    node.spawn(async move {
+        if let Err(unavailable) = linearizable(&asked).await {
+            return reply.fail(unavailable.into());
+        }
+        let published = asked.published();
+        let header = header(asked.identity(), &published, published.view.revision());
+        let alarms = published.view.alarms(request.alarm());
+        reply.unary(Encoded::new(&AlarmResponse { header: Some(header), alarms }));
+    });
 }
 
 /// `Defragment`: gives space back to the file system while everything else goes on. Its answer has no header, as

@@ -5,6 +5,7 @@ pub mod health;
 pub mod kv;
 pub mod lease;
 pub mod maintenance;
+mod quota;
 pub mod watch;
 
 use std::rc::Rc;

@@ -5,8 +5,8 @@ use fastrand::Rng;
 use urd_proto::etcdserverpb::compare::TargetUnion;
 use urd_proto::etcdserverpb::request_op::Request;
 use urd_proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, LeaseCheckpoint, LeaseGrantRequest,
-    LeaseRevokeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    AlarmRequest, CompactionRequest, Compare, DeleteRangeRequest, LeaseCheckpoint,
+    LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 
 use crate::store::command::{Command, LeaseCheckpoints, LeaseExpiry};
@@ -185,11 +185,17 @@ impl Generator {
 
     /// After so many entries, of which the newest made revision `newest`.
     pub(super) fn command(&mut self, newest: i64, entries: u64) -> Command {
-        match self.rng.u8(..24) {
+        match self.rng.u8(..26) {
             0..8 => Command::Put(self.put()),
             8..11 => Command::DeleteRange(self.delete_range()),
             11..19 => Command::Txn(self.txn(newest, 3)),
             19..23 => self.lease_command(entries),
+            // Disarmed more often than raised, so that most requests are carried out.
+            23..25 => {
+                let action = *self.rng.choice(&[0, 1, 2, 2, 2, 2, 2]).expect("there are some");
+                let (member_id, alarm) = (self.rng.u64(1..3), self.rng.i32(0..4));
+                Command::Alarm(AlarmRequest { action, member_id, alarm })
+            }
             _ => {
                 let revision = self.rng.i64(-1..=newest + 1);
                 Command::Compaction(CompactionRequest { revision, physical: false })

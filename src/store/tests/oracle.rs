@@ -10,9 +10,9 @@ use urd_proto::etcdserverpb::compare::TargetUnion;
 use urd_proto::etcdserverpb::request_op::Request;
 use urd_proto::etcdserverpb::response_op;
 use urd_proto::etcdserverpb::{
-    CompactionResponse, Compare, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantResponse,
-    LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp,
-    ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+    AlarmMember, AlarmResponse, AlarmType, CompactionResponse, Compare, DeleteRangeRequest,
+    DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
 use urd_proto::mvccpb::KeyValue;
 
@@ -40,6 +40,8 @@ pub(super) struct Oracle {
     changes: Vec<Change>,
     compacted: i64,
     leases: BTreeMap<i64, Lease>,
+    /// Kind and member.
+    alarms: BTreeSet<(i32, u64)>,
     /// Commands applied, one an entry.
     entries: u64,
 }
@@ -129,7 +131,14 @@ impl Work {
 impl Oracle {
     pub(super) fn new() -> Self {
         let states = vec![State::new(), State::new()];
-        Self { states, changes: Vec::new(), compacted: -1, leases: BTreeMap::new(), entries: 0 }
+        Self {
+            states,
+            changes: Vec::new(),
+            compacted: -1,
+            leases: BTreeMap::new(),
+            alarms: BTreeSet::new(),
+            entries: 0,
+        }
     }
 
     pub(super) fn revision(&self) -> i64 {
@@ -178,8 +187,35 @@ impl Oracle {
         self.leases.get(&id).is_some_and(|lease| lease.granted.0 <= as_of)
     }
 
+    pub(super) fn alarms(&self, wanted: AlarmType) -> Vec<AlarmMember> {
+        let all = self.alarms.iter().map(|&(alarm, member_id)| AlarmMember { member_id, alarm });
+        all.filter(|alarm| wanted == AlarmType::None || wanted == alarm.alarm()).collect()
+    }
+
+    fn refusal(&self, command: &Command) -> Option<Rejected> {
+        let (puts, changes) = match command {
+            Command::Put(_) | Command::LeaseGrant(_) => (true, true),
+            Command::Txn(request) => (format!("{request:?}").contains("RequestPut("), true),
+            Command::DeleteRange(_) | Command::Compaction(_) | Command::LeaseRevoke(_) => {
+                (false, true)
+            }
+            Command::LeaseCheckpoints(_) | Command::LeaseExpiry(_) | Command::Alarm(_) => {
+                (false, false)
+            }
+        };
+        let raised = |kind| self.alarms.iter().any(|(raised, _)| *raised == kind);
+        match () {
+            () if changes && raised(2) => Some(Rejected::Corrupt),
+            () if puts && raised(1) => Some(Rejected::NoSpace),
+            () => None,
+        }
+    }
+
     pub(super) fn apply(&mut self, command: &Command) -> Outcome {
         self.entries += 1;
+        if let Some(refusal) = self.refusal(command) {
+            return Err(refusal);
+        }
         let mut work = self.work();
         let response = match command {
             Command::Put(request) => {
@@ -239,6 +275,20 @@ impl Oracle {
                     }
                 }
                 Response::LeaseExpiry
+            }
+            Command::Alarm(request) => {
+                let place = (request.alarm, request.member_id);
+                let one = vec![AlarmMember { member_id: request.member_id, alarm: request.alarm }];
+                let alarms = match request.action {
+                    0 => self.alarms(request.alarm()),
+                    1 if (1..3).contains(&request.alarm) => {
+                        self.alarms.insert(place);
+                        one
+                    }
+                    2 if self.alarms.remove(&place) => one,
+                    _ => Vec::new(),
+                };
+                Response::Alarm(AlarmResponse { header: header(self.revision()), alarms })
             }
         };
         self.take_over(work);

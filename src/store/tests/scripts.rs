@@ -291,7 +291,9 @@ fn show(outcome: &Outcome) -> String {
             format!("granted {} for {}{}\n", response.id, response.ttl, at(&response.header))
         }
         Ok(Response::LeaseRevoke(response)) => format!("revoked{}\n", at(&response.header)),
-        Ok(Response::LeaseCheckpoints | Response::LeaseExpiry) => "done\n".to_owned(),
+        Ok(Response::LeaseCheckpoints | Response::LeaseExpiry | Response::Alarm(_)) => {
+            "done\n".to_owned()
+        }
     }
 }
 

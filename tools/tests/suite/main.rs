@@ -12,6 +12,7 @@
 //! | [`benchmark`] | does the load generator do what it says, and count it? |
 //! | [`lease`] | do keys vanish with their leases, in time and not before, across crashes too? |
 //! | [`watch`] | are watchers told the same as by etcd? |
+//! | [`space`] | does a full quota refuse what etcd's does, and does a defragmentation give space back? |
 //! | [`life`] | start, stop, flags, HTTP endpoints, a full disk |
 //!
 //! The server under test is the *subject*: the `urd` built beside this test, or `URD_BIN`. With
@@ -29,4 +30,5 @@ mod harness;
 mod hostile;
 mod lease;
 mod life;
+mod space;
 mod watch;

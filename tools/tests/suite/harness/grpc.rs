@@ -128,6 +128,9 @@ impl Client {
         lease_revoke("/etcdserverpb.Lease/LeaseRevoke"): LeaseRevokeRequest -> LeaseRevokeResponse;
         lease_time_to_live("/etcdserverpb.Lease/LeaseTimeToLive"): LeaseTimeToLiveRequest -> LeaseTimeToLiveResponse;
         lease_leases("/etcdserverpb.Lease/LeaseLeases"): LeaseLeasesRequest -> LeaseLeasesResponse;
+        alarm("/etcdserverpb.Maintenance/Alarm"): AlarmRequest -> AlarmResponse;
+        defragment("/etcdserverpb.Maintenance/Defragment"): DefragmentRequest -> DefragmentResponse;
+        status("/etcdserverpb.Maintenance/Status"): StatusRequest -> StatusResponse;
         hash_kv("/etcdserverpb.Maintenance/HashKV"): HashKvRequest -> HashKvResponse;
     }
 }

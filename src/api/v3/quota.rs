@@ -1,0 +1,111 @@
+//! `--quota-backend-bytes`: what would make the data larger is refused, and the NOSPACE alarm raised.
+//!
+//! Judged before a request is proposed, by the member's own size, as in etcd; once the alarm is raised every member
+//! refuses alike (`store::alarm`), until somebody disarms it. Size is the pages in use: those that a compaction frees
+//! count no more, without a defragmentation. Deletions and compactions are never refused.
+//!
+//! What a request costs is etcd's estimate.
+
+use std::rc::Rc;
+
+use prost::Message;
+use urd_proto::etcdserverpb::alarm_request::AlarmAction;
+use urd_proto::etcdserverpb::request_op::Request;
+use urd_proto::etcdserverpb::{AlarmRequest, AlarmType, PutRequest, RequestOp, TxnRequest};
+
+use crate::api::call::{Encoded, Reply, ReplyStream, Status};
+use crate::api::node::Node;
+use crate::error::Unavailable;
+use crate::store::command::Kind;
+
+/// What a key costs beside its bytes and those of its value.
+const KEY_COST: u64 = 256;
+/// What a lease costs.
+pub(super) const LEASE_COST: u64 = 64;
+
+pub(super) fn put_cost(request: &PutRequest) -> u64 {
+    KEY_COST + (request.key.len() + request.value.len()) as u64
+}
+
+/// That of the dearer branch; 0 for one without puts, which is never refused.
+pub(super) fn txn_cost(request: &TxnRequest) -> u64 {
+    let cost = |ops: &[RequestOp]| {
+        let of = |op: &RequestOp| match &op.request {
+            Some(Request::RequestPut(put)) => put_cost(put),
+            Some(Request::RequestTxn(txn)) => txn_cost(txn),
+            _ => 0,
+        };
+        ops.iter().map(of).sum::<u64>()
+    };
+    cost(&request.success).max(cost(&request.failure))
+}
+
+/// Whether there is no room for something that costs so much.
+pub(super) fn is_exceeded<N: Node>(node: &Rc<N>, cost: u64) -> bool {
+    let Ok(quota @ 1..) = u64::try_from(node.limits().quota_bytes) else { return false };
+    cost > 0 && node.bytes_in_use() + cost >= quota
+}
+
+/// Refuses a request for want of room; raises the alarm, unless it is raised.
+pub(super) fn refuse<N: Node>(node: &Rc<N>, reply: Box<dyn Reply>) {
+    let member_id = node.identity().member.0;
+    let alarms = node.published().view.alarms(AlarmType::Nospace);
+    if alarms.iter().any(|alarm| alarm.member_id == member_id) {
+        return reply.fail(Unavailable::NoSpace.into());
+    }
+    tracing::warn!(
+        quota = node.limits().quota_bytes,
+        in_use = node.bytes_in_use(),
+        "the space quota is used up: raising the NOSPACE alarm; compact or delete, then disarm it"
+    );
+    let raise = AlarmRequest {
+        action: AlarmAction::Activate.into(),
+        member_id,
+        alarm: AlarmType::Nospace.into(),
+    };
+    node.propose(Kind::Alarm, &raise.encode_to_vec().into(), Box::new(Refusal(reply)));
+}
+
+/// Refuses once the alarm is raised, or could not be.
+struct Refusal(Box<dyn Reply>);
+
+impl Reply for Refusal {
+    fn unary(self: Box<Self>, _: Encoded) {
+        self.0.fail(Unavailable::NoSpace.into());
+    }
+
+    fn fail(self: Box<Self>, _: Status) {
+        self.0.fail(Unavailable::NoSpace.into());
+    }
+
+    fn stream(self: Box<Self>) -> Box<dyn ReplyStream> {
+        unreachable!("invariant: an alarm is answered once")
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
+
+    fn congested(&self) -> bool {
+        self.0.congested()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_costs_its_dearer_branch() {
+        let put = |bytes: usize| {
+            let request = PutRequest { key: vec![1; bytes].into(), ..PutRequest::default() };
+            RequestOp { request: Some(Request::RequestPut(request)) }
+        };
+        let mut txn = TxnRequest { success: vec![put(1), put(2)], ..TxnRequest::default() };
+        assert_eq!(txn_cost(&txn), 2 * KEY_COST + 3);
+        let inner = TxnRequest { failure: vec![put(5)], ..txn.clone() };
+        txn.failure = vec![RequestOp { request: Some(Request::RequestTxn(inner)) }, put(4)];
+        assert_eq!(txn_cost(&txn), 3 * KEY_COST + 7);
+        assert_eq!(txn_cost(&TxnRequest::default()), 0);
+    }
+}
