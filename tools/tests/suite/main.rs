@@ -11,6 +11,7 @@
 //! | [`hostile`] | does a bad client hurt anyone but itself? |
 //! | [`watch`] | are watchers told the same as by etcd? |
 //! | [`life`] | start, stop, flags, HTTP endpoints, a full disk |
+//! | [`urdutl`] | does the offline tool see what is in a directory, and what is damaged? |
 //!
 //! The server under test is the *subject*: the `urd` built beside this test, or `URD_BIN`. With
 //! `URD_TEST_SUBJECT=/usr/bin/etcd` the subject is etcd itself, which proves the tests: what etcd's own behaviour
@@ -25,4 +26,5 @@ mod etcdctl;
 mod harness;
 mod hostile;
 mod life;
+mod urdutl;
 mod watch;
