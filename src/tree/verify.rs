@@ -1,7 +1,7 @@
 //! Verifying pages of a checkpoint file before they are read, for those whom damage must not end.
 //!
 //! A read of a damaged page ends the process (`map`), since there is no answer that could be given instead. Whoever looks
-//! for damage, or opens a file, asks here first: [`Tree::verify`] for all pages, [`Tree::verify_path`] for those on the
+//! for damage, or opens a file, asks here first: [`Tree::verify_pages`] for all pages, [`Tree::verify_path`] for those on the
 //! way to one record. Pages in the heap are sound.
 //!
 //! What it does not do: judge what the pages say. [`Tree::check`] does, which stops at the first thing wrong.
@@ -18,7 +18,7 @@ impl Tree {
     /// Every damaged page that a sound one refers to. What only damaged pages refer to is not found. Once this is empty,
     /// nothing that reads the tree meets a damaged page.
     #[must_use]
-    pub fn verify(&self) -> Vec<Damage> {
+    pub fn verify_pages(&self) -> Vec<Damage> {
         let mut walk = Walk { tree: self, seen: Marks::default(), damages: Vec::new() };
         walk.page(self.root, 1);
         walk.damages
@@ -31,7 +31,7 @@ impl Tree {
     pub fn verify_path(&self, key: &[u8]) -> Result<(), Damage> {
         let mut id = self.root;
         for _ in 0..DEPTH_MAX {
-            Source::verify(self, Shape::Node, id)?;
+            self.verify(Shape::Node, id)?;
             let node = self.node(id);
             if node.kind() == Kind::Leaf {
                 return Ok(());
@@ -84,7 +84,7 @@ impl Walk<'_> {
 
     /// Whether the page is sound, and seen for the first time. To be referred to twice is for the check to complain of.
     fn enter(&mut self, shape: Shape, id: PageId) -> bool {
-        if let Err(damage) = Source::verify(self.tree, shape, id) {
+        if let Err(damage) = self.tree.verify(shape, id) {
             self.damages.push(damage);
             return false;
         }

@@ -1,6 +1,6 @@
 //! Tests of the tree. `model` compares it with a `BTreeMap`, `shapes` pins small trees, `readers` reads on other
-//! threads, `checkpoints` writes and crashes, `reuse` follows the pages, `format` holds the bytes to `FORMAT.md`, `damage` proves that the checker sees,
-//! `verify` that it needs no luck.
+//! threads, `checkpoints` writes and crashes, `reuse` follows the pages, `format` holds the bytes to `FORMAT.md`,
+//! `damage` proves that the checker sees, `verify` that damage in a file is named without a panic.
 
 mod checkpoints;
 mod damage;

@@ -59,7 +59,7 @@ fn a_look_changes_nothing() {
     assert_eq!(found.checkpoint.unwrap().stamp.index, Index(3));
     assert_eq!(found.bytes, before.len() as u64);
     assert_same_records(&found.tree, &model);
-    assert_eq!(found.tree.verify(), []);
+    assert_eq!(found.tree.verify_pages(), []);
     found.tree.check().unwrap();
     assert!(disk.bytes(NAME) == before && disk.names() == [NAME]);
 }
@@ -74,7 +74,7 @@ fn all_damaged_pages_are_named() {
         disk.corrupt(NAME, page.0 as usize * PAGE_BYTES + 1000, 2);
     }
     let tree = read(&disk).unwrap().tree;
-    let damages = tree.verify();
+    let damages = tree.verify_pages();
     let mut named: Vec<PageId> = damages.iter().map(|damage| damage.page).collect();
     pages.sort_unstable();
     named.sort_unstable();
@@ -119,7 +119,7 @@ fn a_lost_write_is_found_without_a_panic() {
         let mut bytes = after.clone();
         bytes[place.clone()].copy_from_slice(&before[place]);
         disk.put(NAME, bytes);
-        let is_sound = |tree: &Tree| tree.verify().is_empty() && tree.check().is_ok();
+        let is_sound = |tree: &Tree| tree.verify_pages().is_empty() && tree.check().is_ok();
         match read(&disk) {
             Ok(found) if is_sound(&found.tree) => {
                 assert_same_records(&found.tree, &model);

@@ -4,7 +4,7 @@
 //! what the log makes of the checkpoint, in memory. What would read a page comes after all pages have been verified.
 
 use crate::failure::Failure;
-use crate::member::{Log, Member, Place, replay, verify};
+use crate::member::{Log, Member, Place, check_store, check_tree, replay};
 use std::io::Write;
 use urd::raft::replay::{decode_batch, for_each_entry};
 use urd::store::Store;
@@ -105,8 +105,7 @@ fn describe_log(log: &Log, out: &mut impl Write) -> Result<(), Failure> {
 /// Checks every page of a checkpoint, the tree, the tables in it, and that its meta page says what they do.
 fn check_checkpoint(found: Found) -> Result<Store, Failure> {
     let Found { tree, checkpoint, .. } = found;
-    verify(&tree)?;
-    tree.check().map_err(|damage| Failure::damaged(tree.describe(&damage)))?;
+    check_tree(&tree)?;
     let store = Store::open(tree)?;
     check_store(&store)?;
     let stamp = checkpoint.map(|meta| meta.stamp).unwrap_or_default();
@@ -116,14 +115,6 @@ fn check_checkpoint(found: Found) -> Result<Store, Failure> {
         return Err(Failure::damaged(said));
     }
     Ok(store)
-}
-
-fn check_store(store: &Store) -> Result<(), Failure> {
-    let faults = store.check();
-    if faults.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::Damaged(faults.iter().map(ToString::to_string).collect()))
 }
 
 /// Reads and decodes every entry. Terms never fall, and the entry that the checkpoint ends with is of the term it says.

@@ -1,7 +1,7 @@
 //! `urdutl hashkv`: the hash by which members compare their data, as the server would answer it.
 
 use crate::failure::Failure;
-use crate::member::{Member, Place};
+use crate::member::{Member, Place, check_store};
 use crate::output::{self, Format};
 use serde::Serialize;
 use std::io::Write;
@@ -35,6 +35,7 @@ struct Hash {
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     let member = Member::open(&args.place)?;
     let store = if args.checkpoint_only { member.store()? } else { member.replayed()? };
+    check_store(&store)?;
     let found = store.view().hash_kv(args.rev)?;
     let hash = Hash {
         hash: found.hash,

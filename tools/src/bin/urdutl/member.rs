@@ -65,10 +65,10 @@ impl Member {
         Ok(log)
     }
 
-    /// The state of the newest checkpoint, all of whose pages have been verified.
+    /// The state of the newest checkpoint, whose tree is sound.
     pub(crate) fn store(&self) -> Result<Store, Failure> {
         let tree = self.checkpoint()?.tree;
-        verify(&tree)?;
+        check_tree(&tree)?;
         Ok(Store::open(tree)?)
     }
 
@@ -80,16 +80,28 @@ impl Member {
     }
 }
 
-/// Verifies all pages: a read of a damaged one would end the process.
-pub(crate) fn verify(tree: &Tree) -> Result<(), Failure> {
-    let damages = tree.verify();
+/// Checks all pages, and what they say of each other: to read what is damaged would end the process.
+pub(crate) fn check_tree(tree: &Tree) -> Result<(), Failure> {
+    let mut damages = tree.verify_pages();
+    if damages.is_empty() {
+        damages.extend(tree.check().err());
+    }
     if damages.is_empty() {
         return Ok(());
     }
     Err(Failure::Damaged(damages.iter().map(|damage| tree.describe(damage)).collect()))
 }
 
-/// Applies the log, as far as it is durable, to a store all of whose pages have been verified.
+/// Checks the tables in a sound tree.
+pub(crate) fn check_store(store: &Store) -> Result<(), Failure> {
+    let faults = store.check();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Damaged(faults.iter().map(ToString::to_string).collect()))
+}
+
+/// Applies the log, as far as it is durable, to a store whose tree is sound.
 pub(crate) fn replay(log: &Log, store: &mut Store) -> Result<(), Failure> {
     let entries = log.entries();
     replay::hard_state(&entries, log.hard_state(), store)?;
