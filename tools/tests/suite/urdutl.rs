@@ -10,7 +10,9 @@ use serde_json::Value;
 use urd_proto::etcdserverpb as pb;
 
 use crate::harness::grpc::put_request;
-use crate::harness::{Client, Launch, Program, READY_TIMEOUT, Server, only_urd, ports, wait_for};
+use crate::harness::{
+    Client, Launch, Program, READY_TIMEOUT, Server, only_urd, ports, process, wait_for,
+};
 
 const PAGE_BYTES: u64 = 4096;
 /// A value that stands in pages of its own.
@@ -107,6 +109,8 @@ async fn filled() -> Filled {
     client.compact(compaction).await.expect("compact");
     client.put(put_request("last", b"12345")).await.expect("put");
     let hash = client.hash_kv(pb::HashKvRequest::default()).await.expect("hash");
+    // No checkpoint is under way when it is killed.
+    process::settle(server.pid());
     Filled { server, hash }
 }
 
@@ -233,6 +237,35 @@ async fn a_damaged_page_is_named_and_stops_the_server() {
         .argument(format!("--initial-cluster=default=http://127.0.0.1:{peer}"))
         .run();
     assert!(!ended.status.success() && ended.stderr.contains(&named), "{ended:?}");
+}
+
+/// One that is broken may be that of an interrupted checkpoint: as long as the log has what is missing, nothing is lost.
+#[tokio::test]
+async fn damaged_meta_pages_are_named() {
+    if only_urd("its directory is its own") {
+        return;
+    }
+    let Filled { mut server, hash } = filled().await;
+    server.kill();
+    let data = server.data_directory();
+    let number = |status: &Value| status["checkpoint"]["number"].as_u64().expect("a number");
+    let newest = number(&json(&["status", "-w", "json"], data));
+    assert!(newest >= 2);
+    let path = data.join("tree").join("checkpoint");
+    let (first, second) = (newest % 2, (newest + 1) % 2);
+    let named = |page: u64| {
+        let (path, offset) = (path.display(), page * PAGE_BYTES);
+        format!("{path}: damaged at offset {offset}: page {page}: expected checksum")
+    };
+    flip_bit(&path, first * PAGE_BYTES + 40);
+    complains(&["check"], data, 0, &["warning: ", &named(first), "interrupted checkpoint"]);
+    let said = urdutl(&["hashkv", "-w", "json"], data);
+    let found: Value = serde_json::from_str(&said.stdout).expect("JSON");
+    assert_eq!(found["hash"], hash.hash);
+    let said = urdutl(&["status", "-w", "json"], data);
+    assert_eq!(number(&serde_json::from_str(&said.stdout).expect("JSON")), newest - 1);
+    flip_bit(&path, second * PAGE_BYTES + 40);
+    complains(&["check"], data, 1, &[&named(first), &named(second)]);
 }
 
 #[tokio::test]
