@@ -18,7 +18,7 @@ use fastrand::Rng;
 use urd_proto::etcdserverpb as pb;
 
 use crate::harness::grpc::{get_request, prefix_request, put_request};
-use crate::harness::{Client, Launch, Program, Server, http, process};
+use crate::harness::{Client, Launch, Program, Server, http, process, subject_is_etcd};
 
 /// Crashes in one run; `URD_KILLS` changes it.
 const KILLS: usize = 20;
@@ -165,6 +165,9 @@ async fn kill_again_and_again(launch: Launch) {
         writers = run_until_killed(&mut server, writers, &load, wanted).await;
         puts += load.acknowledged.load(Ordering::SeqCst);
         revision_max = load.revision_max.load(Ordering::SeqCst);
+        if !subject_is_etcd() {
+            crate::urdutl::assert_sound(server.data_directory(), &before);
+        }
 
         let restart = server.restart();
         restart_max = restart_max.max(restart);
