@@ -29,6 +29,12 @@ pub enum Rejected {
     /// A lease that was never granted, or is gone.
     #[error("requested lease not found")]
     LeaseNotFound,
+    /// A lease to be granted whose id is taken.
+    #[error("lease already exists")]
+    LeaseExists,
+    /// A lease to be granted for longer than `limits::LEASE_TTL_MAX`.
+    #[error("too large lease TTL")]
+    LeaseTtlTooLarge,
     /// More operations than `--max-txn-ops`.
     #[error("too many operations in txn request")]
     TooManyOps,

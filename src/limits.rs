@@ -47,14 +47,35 @@ pub const WINDOW_BYTES_MAX: usize = 32 * MIB;
 /// Revisions that one background slice of a compaction looks at.
 pub const COMPACT_REVISIONS_PER_SLICE: usize = 512;
 
-/// Log bytes after which a checkpoint begins: what a restart replays, in a second or so.
-pub const CHECKPOINT_LOG_BYTES: usize = 128 * MIB;
+/// Log bytes after which a checkpoint begins: what a restart replays, in a second or so where requests are small.
+pub const CHECKPOINT_LOG_BYTES: usize = 64 * MIB;
 /// Pages in the heap, not written yet, after which one begins.
 pub const CHECKPOINT_HEAP_PAGES: u64 = 512 * MIB as u64 / 4096;
+/// Leaves that one background slice of a defragmentation looks at.
+pub const RELOCATE_LEAVES_PER_SLICE: usize = 64;
 /// Pages that one background slice takes out of the heap.
 pub const TIDY_PAGES_PER_SLICE: usize = 256;
 /// How long to wait before another try, after a checkpoint found no room.
 pub const CHECKPOINT_RETRY: Duration = Duration::from_secs(10);
+
+/// The longest TTL of a lease, in seconds: etcd's.
+pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
+/// Lease timers that one pass of the log shard looks at.
+pub const LEASE_TIMERS_PER_PASS: usize = 4096;
+/// Expired leases that one entry revokes; a put beside them waits until they are applied.
+pub const LEASES_PER_EXPIRY: usize = 512;
+/// Keys attached to the leases of one such entry. Only a lease that has more by itself makes a larger one.
+pub const LEASE_KEYS_PER_EXPIRY: usize = 1024;
+/// A lease's remaining TTL is checkpointed no more often than this, nor than ten times in its TTL.
+pub const LEASE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// Checkpoints of all leases together, on average: the interval grows with the number of leases.
+pub const LEASE_CHECKPOINTS_PER_SECOND: usize = 5000;
+/// Checkpoints in one entry.
+pub const LEASE_CHECKPOINTS_PER_ENTRY: usize = 512;
+/// Keep-alives and questions about leases that wait for the log shard's answer on one shard.
+pub const LEASE_QUESTIONS_PER_SHARD_MAX: usize = 65_536;
+/// Keep-alives of one stream that wait for their answers; no further one is read.
+pub const KEEP_ALIVES_PER_STREAM: usize = 64;
 
 /// Room made at first for a range's answer.
 pub const RANGE_FIRST_BYTES: usize = 512;
@@ -77,6 +98,8 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 const _: () = assert!(REQUEST_BYTES_MAX < PROPOSAL_BYTES_PER_SHARD_MAX);
 const _: () = assert!(BATCH_BYTES_WORTH_A_WRITE <= BATCH_BYTES);
+// An id takes up to 10 bytes as a varint, a checkpoint two numbers and four bytes around them.
+const _: () = assert!(LEASES_PER_EXPIRY * 10 + LEASE_CHECKPOINTS_PER_ENTRY * 24 < BATCH_BYTES);
 const _: () = assert!(BATCH_REQUESTS_WORTH_A_WRITE <= BATCH_REQUESTS_MAX);
 const _: () = assert!(WINDOW_BYTES_MAX > REQUEST_BYTES_MAX);
 const _: () = assert!(REQUEST_BYTES_DEFAULT <= REQUEST_BYTES_MAX);

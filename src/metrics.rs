@@ -66,6 +66,10 @@ pub struct Metrics {
     deletes: AtomicU64,
     txns: AtomicU64,
     ranges: AtomicU64,
+    leases_granted: AtomicU64,
+    leases_revoked: AtomicU64,
+    leases_expired: AtomicU64,
+    leases_renewed: AtomicU64,
     connections: AtomicU64,
     bytes_received: AtomicU64,
     bytes_sent: AtomicU64,
@@ -110,11 +114,15 @@ impl Metrics {
         self.bytes_sent.fetch_add(change.bytes_sent, Relaxed);
     }
 
-    /// What a batch of applied requests did.
+    /// What was done.
     pub fn operations(&self, operations: &Operations) {
         self.puts.fetch_add(operations.puts, Relaxed);
         self.deletes.fetch_add(operations.deletes, Relaxed);
         self.txns.fetch_add(operations.txns, Relaxed);
+        self.leases_granted.fetch_add(operations.leases_granted, Relaxed);
+        self.leases_revoked.fetch_add(operations.leases_revoked, Relaxed);
+        self.leases_expired.fetch_add(operations.leases_expired, Relaxed);
+        self.leases_renewed.fetch_add(operations.leases_renewed, Relaxed);
     }
 
     /// So many ranges were answered.
@@ -128,6 +136,7 @@ impl Metrics {
         self.server(&mut page, identity, published);
         self.disk(&mut page);
         self.mvcc(&mut page, published);
+        self.lease(&mut page);
         self.clients(&mut page);
         process(&mut page);
         page.0
@@ -181,6 +190,17 @@ impl Metrics {
         page.signed("etcd_debugging_mvcc_current_revision", "The newest revision.", revision);
         let compacted = view.compacted().0;
         page.signed("etcd_debugging_mvcc_compact_revision", "Compacted up to here.", compacted);
+    }
+
+    fn lease(&self, page: &mut Page) {
+        let expired = self.leases_expired.load(Relaxed);
+        page.counter("etcd_debugging_server_lease_expired_total", "Leases that expired.", expired);
+        let granted = self.leases_granted.load(Relaxed);
+        page.counter("etcd_debugging_lease_granted_total", "Leases granted.", granted);
+        let revoked = self.leases_revoked.load(Relaxed);
+        page.counter("etcd_debugging_lease_revoked_total", "Leases revoked or expired.", revoked);
+        let renewed = self.leases_renewed.load(Relaxed);
+        page.counter("etcd_debugging_lease_renewed_total", "Leases kept alive.", renewed);
     }
 
     fn clients(&self, page: &mut Page) {

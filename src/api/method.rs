@@ -19,10 +19,22 @@ pub enum Method {
     Compact,
     /// `etcdserverpb.Watch/Watch`
     Watch,
+    /// `etcdserverpb.Lease/LeaseGrant`
+    LeaseGrant,
+    /// `etcdserverpb.Lease/LeaseRevoke`
+    LeaseRevoke,
+    /// `etcdserverpb.Lease/LeaseKeepAlive`
+    LeaseKeepAlive,
+    /// `etcdserverpb.Lease/LeaseTimeToLive`
+    LeaseTimeToLive,
+    /// `etcdserverpb.Lease/LeaseLeases`
+    LeaseLeases,
     /// `etcdserverpb.Cluster/MemberList`
     MemberList,
     /// `etcdserverpb.Maintenance/Alarm`
     Alarm,
+    /// `etcdserverpb.Maintenance/Defragment`
+    Defragment,
     /// `etcdserverpb.Maintenance/Status`
     Status,
     /// `etcdserverpb.Maintenance/Hash`
@@ -46,8 +58,14 @@ impl Method {
             "/etcdserverpb.KV/Txn" => Self::Txn,
             "/etcdserverpb.KV/Compact" => Self::Compact,
             "/etcdserverpb.Watch/Watch" => Self::Watch,
+            "/etcdserverpb.Lease/LeaseGrant" => Self::LeaseGrant,
+            "/etcdserverpb.Lease/LeaseRevoke" => Self::LeaseRevoke,
+            "/etcdserverpb.Lease/LeaseKeepAlive" => Self::LeaseKeepAlive,
+            "/etcdserverpb.Lease/LeaseTimeToLive" => Self::LeaseTimeToLive,
+            "/etcdserverpb.Lease/LeaseLeases" => Self::LeaseLeases,
             "/etcdserverpb.Cluster/MemberList" => Self::MemberList,
             "/etcdserverpb.Maintenance/Alarm" => Self::Alarm,
+            "/etcdserverpb.Maintenance/Defragment" => Self::Defragment,
             "/etcdserverpb.Maintenance/Status" => Self::Status,
             "/etcdserverpb.Maintenance/Hash" => Self::Hash,
             "/etcdserverpb.Maintenance/HashKV" => Self::HashKv,
@@ -59,7 +77,7 @@ impl Method {
 
     /// Whether its caller sends a stream of requests, and not one.
     pub fn streams_requests(self) -> bool {
-        matches!(self, Self::Watch)
+        matches!(self, Self::Watch | Self::LeaseKeepAlive)
     }
 
     /// Whether some method of `service`, such as `etcdserverpb.KV`, is served.
@@ -68,6 +86,7 @@ impl Method {
             service,
             "etcdserverpb.KV"
                 | "etcdserverpb.Watch"
+                | "etcdserverpb.Lease"
                 | "etcdserverpb.Cluster"
                 | "etcdserverpb.Maintenance"
                 | "grpc.health.v1.Health"

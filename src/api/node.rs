@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use urd_proto::etcdserverpb::{RangeRequest, ResponseHeader, TxnRequest};
 
 use super::call::Reply;
 use super::v3::watch::Hub;
-use crate::ids::{ClusterId, Index, MemberId, Revision, Term};
+use crate::error::Unavailable;
+use crate::ids::{ClusterId, Index, LeaseId, MemberId, Revision, Term};
 use crate::store::command::Kind;
 use crate::store::{Statistics, View};
 
@@ -41,6 +43,8 @@ pub struct Limits {
     pub watch_progress_interval: Duration,
     /// `--quota-backend-bytes`, for `Status`.
     pub quota_bytes: i64,
+    /// The shortest TTL of a lease, in seconds; it follows from the election timeout.
+    pub lease_ttl_min: i64,
 }
 
 /// What the log shard publishes after every batch it applied. Readers on all shards take the newest.
@@ -69,8 +73,20 @@ pub enum Read {
     /// Answer the list of members.
     MemberList(Box<dyn Reply>),
     /// Tell a task that waits.
-    Wake(tokio::sync::oneshot::Sender<Result<(), crate::error::Unavailable>>),
+    Wake(oneshot::Sender<Result<(), Unavailable>>),
 }
+
+/// What only the leader knows of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseQuestion {
+    /// Let it live for another TTL; the answer is its TTL.
+    Renew(LeaseId),
+    /// How many seconds has it left?
+    Remaining(LeaseId),
+}
+
+/// Seconds; `None` when there is no such lease.
+pub type LeaseAnswer = Result<Option<i64>, Unavailable>;
 
 /// The member, as one shard sees it.
 pub trait Node: Sized + 'static {
@@ -84,10 +100,20 @@ pub trait Node: Sized + 'static {
     fn propose(&self, kind: Kind, message: &Bytes, reply: Box<dyn Reply>);
     /// Lets `read` go on, by [`super::v3::resume`], once everything acknowledged before this call can be read.
     fn read(&self, read: Read);
+    /// Asks for a defragmentation of this member's file; the number is for [`Node::defragmented`].
+    fn defragment(&self) -> u64;
+    /// What has become of it: `None` as long as it is not through, then whether it was carried out.
+    fn defragmented(&self, number: u64) -> Option<bool>;
+    /// Asks the leader about a lease. The answer is as of a time after the question.
+    fn ask(&self, question: LeaseQuestion) -> oneshot::Receiver<LeaseAnswer>;
+    /// An id for a new lease: positive, and most likely not taken.
+    fn choose_lease(&self) -> LeaseId;
     /// The watchers of this shard.
     fn hub(&self) -> &RefCell<Hub>;
     /// Whether the member is about to stop: streams end, so that their connections can.
     fn is_draining(&self) -> bool;
+    /// Waits until [`Node::is_draining`].
+    fn drained(&self) -> impl Future<Output = ()> + 'static;
     /// Whether this shard wants to hear of what is published, by [`super::v3::watch::follow`].
     fn set_watching(&self, watching: bool);
     /// Runs work that may take longer than a turn.
@@ -113,8 +139,8 @@ pub fn header(identity: &Identity, published: &Published, revision: Revision) ->
 }
 
 /// Waits until a linearizable read may be made.
-pub async fn linearizable<N: Node>(node: &Rc<N>) -> Result<(), crate::error::Unavailable> {
-    let (sender, receiver) = tokio::sync::oneshot::channel();
+pub async fn linearizable<N: Node>(node: &Rc<N>) -> Result<(), Unavailable> {
+    let (sender, receiver) = oneshot::channel();
     node.read(Read::Wake(sender));
-    receiver.await.unwrap_or(Err(crate::error::Unavailable::Stopped))
+    receiver.await.unwrap_or(Err(Unavailable::Stopped))
 }

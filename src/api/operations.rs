@@ -1,8 +1,9 @@
-//! What applied requests did, counted for the metrics.
+//! What was done, above all by applied requests, counted for the metrics.
 
 use urd_proto::etcdserverpb::{TxnResponse, response_op};
 
 use crate::store::Response;
+use crate::store::lease::LeaseChange;
 
 /// Counts of operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +14,14 @@ pub struct Operations {
     pub deletes: u64,
     /// Transactions, nested ones included.
     pub txns: u64,
+    /// Leases granted.
+    pub leases_granted: u64,
+    /// Leases that ended, expired ones included.
+    pub leases_revoked: u64,
+    /// Leases that expired.
+    pub leases_expired: u64,
+    /// Leases kept alive.
+    pub leases_renewed: u64,
 }
 
 impl Operations {
@@ -22,7 +31,22 @@ impl Operations {
             Response::Put(_) => self.puts += 1,
             Response::DeleteRange(_) => self.deletes += 1,
             Response::Txn(txn) => self.add_txn(txn),
-            Response::Compaction(_) => {}
+            Response::Compaction(_)
+            | Response::LeaseGrant(_)
+            | Response::LeaseRevoke(_)
+            | Response::LeaseCheckpoints
+            | Response::LeaseExpiry => {}
+        }
+    }
+
+    /// Adds what an entry did to a lease.
+    pub fn add_lease(&mut self, change: &LeaseChange) {
+        match change {
+            LeaseChange::Granted { .. } => self.leases_granted += 1,
+            LeaseChange::Revoked { expired, .. } => {
+                self.leases_revoked += 1;
+                self.leases_expired += u64::from(*expired);
+            }
         }
     }
 

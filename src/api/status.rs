@@ -27,6 +27,12 @@ impl From<Rejected> for Status {
             Rejected::LeaseNotFound => {
                 fixed(Code::NotFound, "etcdserver: requested lease not found")
             }
+            Rejected::LeaseExists => {
+                fixed(Code::FailedPrecondition, "etcdserver: lease already exists")
+            }
+            Rejected::LeaseTtlTooLarge => {
+                fixed(Code::OutOfRange, "etcdserver: too large lease TTL")
+            }
             Rejected::TooManyOps => {
                 fixed(Code::InvalidArgument, "etcdserver: too many operations in txn request")
             }

@@ -186,6 +186,17 @@ impl Config {
         Ok(Loaded::Run { config: Box::new(config), warnings })
     }
 
+    /// Heartbeats without a leader until an election.
+    pub fn election_ticks(&self) -> u128 {
+        self.election_timeout.as_millis() / self.heartbeat_interval.as_millis().max(1)
+    }
+
+    /// The shortest TTL of a lease, in seconds: one and a half election timeouts, counted in heartbeats as etcd does.
+    pub fn lease_ttl_min(&self) -> i64 {
+        let milliseconds = 3 * self.election_ticks() / 2 * self.heartbeat_interval.as_millis();
+        i64::try_from(milliseconds.div_ceil(1000)).unwrap_or(i64::MAX)
+    }
+
     /// Where the log is kept.
     pub fn log_dir(&self) -> PathBuf {
         log_dir(&self.data_dir, self.wal_dir.as_deref())

@@ -20,9 +20,10 @@ use super::read_index::Rounds;
 use super::replay;
 use super::window::Window;
 use crate::error::Unavailable;
-use crate::ids::{Index, MemberId, Term};
+use crate::ids::{Index, MemberId, PageId, Term};
 use crate::limits;
 use crate::store::command::DecodeError;
+use crate::store::lease::LeaseChange;
 use crate::store::{Outcome, Store, View};
 use crate::tree::{Checkpoint, Statistics, Written};
 
@@ -112,6 +113,8 @@ pub struct Turn<P, R> {
     pub write: Option<Write>,
     /// Proposals that were applied, each with its requests' outcomes.
     pub outcomes: Vec<(P, Vec<Outcome>)>,
+    /// What applied entries did to leases, whoever proposed them.
+    pub leases: Vec<LeaseChange>,
     /// Proposals whose entries were replaced, or whose leader is no more.
     pub lost: Vec<P>,
     /// Reads that may go on: all they must see is applied.
@@ -308,6 +311,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         let write = self.append(waiting, &entries, ready.must_sync())?;
         // 3. Committed entries are applied while the disk works.
         let mut outcomes = Vec::new();
+        let mut leases = Vec::new();
         let mut lost = Vec::new();
         for entry in ready.take_committed_entries() {
             let settled = self.pending.settle(Index(entry.index), Term(entry.term));
@@ -315,6 +319,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             self.changed = true;
             self.sweeping = true;
             let results = replay::apply(&mut self.store, entry)?;
+            leases.extend_from_slice(self.store.lease_changes());
             if let Some(proposal) = settled.applied {
                 outcomes.push((proposal, results));
             }
@@ -346,7 +351,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             limits::WINDOW_ENTRIES_MAX,
             limits::WINDOW_BYTES_MAX,
         );
-        Ok(Some(Turn { messages, write, outcomes, lost, readable, unreadable }))
+        Ok(Some(Turn { messages, write, outcomes, leases, lost, readable, unreadable }))
     }
 
     /// Appends `entries`, and the hard state if it changed; a changed commit index alone is not worth a write.
@@ -416,9 +421,9 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         self.since_checkpoint
     }
 
-    /// Whether a checkpoint may begin: none is under way, there is something new, and it is published.
-    pub fn can_checkpoint(&self) -> bool {
-        !self.changed && !self.store.is_checkpointing() && self.since_checkpoint.entries > 0
+    /// Whether a checkpoint is under way, or its pages are still in the heap: then no other can begin.
+    pub fn is_checkpointing(&self) -> bool {
+        self.store.is_checkpointing()
     }
 
     /// Begins a checkpoint of the published state.
@@ -440,6 +445,22 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     pub fn give_up_checkpoint(&mut self, checkpoint: &Checkpoint) {
         self.store.give_up_checkpoint(checkpoint);
         self.tidied = false;
+    }
+
+    /// Where the checkpoint file could end; see [`crate::tree::Tree::dense_end`].
+    pub fn dense_end(&self) -> PageId {
+        self.store.dense_end()
+    }
+
+    /// Moves pages from `limit` on to the front, those of some leaves; see [`crate::tree::Tree::relocate`].
+    pub fn relocate(&mut self, from: &[u8], limit: PageId, leaves: usize) -> Option<Vec<u8>> {
+        self.changed = true;
+        self.store.relocate(from, limit, leaves)
+    }
+
+    /// Gives up free pages at the end of the file.
+    pub fn cut_end(&mut self) {
+        self.store.cut_end();
     }
 
     /// A bounded slice of tidying up. True when nothing is left.

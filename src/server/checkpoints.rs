@@ -6,10 +6,11 @@
 //!
 //! After one that found no room the next waits a while: whoever has a full disk has puts refused by the log already.
 
+use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use glommio::{Latency, Shares, TaskQueueHandle};
+use glommio::{Latency, Shares, SharesManager, TaskQueueHandle};
 use urd_wal::disk::Disk;
 
 use crate::limits;
@@ -17,8 +18,30 @@ use crate::raft::Since;
 use crate::store::Statistics;
 use crate::tree::checkpoint::CheckpointFile;
 
-/// Shares of the executor's time, of 1000 that the shard's other work has: only while there is other work.
-const SHARES: usize = 100;
+/// Shares of the executor's time, beside 1000 that the shard's other work has, while there is other work: at least, and
+/// when as many pages wait for the next checkpoint as make one begin. More slowly, puts at full rate would fill the heap
+/// faster than checkpoints empty it.
+const SHARES_MIN: usize = 100;
+const SHARES_MAX: usize = 1000;
+const SHARES_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The shares, by how many pages wait.
+#[derive(Default)]
+struct Urgency {
+    pages: Cell<u64>,
+}
+
+impl SharesManager for Urgency {
+    fn shares(&self) -> usize {
+        let full = limits::CHECKPOINT_HEAP_PAGES;
+        let part = self.pages.get().min(full) * (SHARES_MAX - SHARES_MIN) as u64 / full;
+        SHARES_MIN + usize::try_from(part).unwrap_or(SHARES_MAX)
+    }
+
+    fn adjustment_period(&self) -> Duration {
+        SHARES_INTERVAL
+    }
+}
 
 /// See the module's page.
 pub struct Checkpoints<D: Disk> {
@@ -30,15 +53,17 @@ pub struct Checkpoints<D: Disk> {
     entries: u64,
     /// Not before this.
     not_before: Option<Instant>,
+    urgency: Rc<Urgency>,
 }
 
 impl<D: Disk> Checkpoints<D> {
     /// On the executor that will write them.
     pub fn new(file: CheckpointFile<D>, entries: u64) -> Self {
-        let shares = Shares::Static(SHARES);
+        let urgency = Rc::new(Urgency::default());
+        let shares = Shares::Dynamic(Rc::clone(&urgency) as Rc<dyn SharesManager>);
         let queue =
             glommio::executor().create_task_queue(shares, Latency::NotImportant, "checkpoints");
-        Self { file: Rc::new(file), queue, entries, not_before: None }
+        Self { file: Rc::new(file), queue, entries, not_before: None, urgency }
     }
 
     /// Whether there is enough for one, and the time has come.
@@ -47,6 +72,11 @@ impl<D: Disk> Checkpoints<D> {
             || since.entries >= self.entries
             || sizes.pages_unwritten >= limits::CHECKPOINT_HEAP_PAGES;
         is_enough && self.not_before.is_none_or(|not_before| Instant::now() >= not_before)
+    }
+
+    /// So many pages wait for the next one.
+    pub fn note_waiting(&self, pages: u64) {
+        self.urgency.pages.set(pages);
     }
 
     /// One has begun.

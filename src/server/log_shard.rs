@@ -4,12 +4,14 @@
 //!
 //! 1. Take what came in: proposals and reads from shards, completed writes.
 //! 2. All waiting reads share one read index.
-//! 3. Queued batches become one entry, if the disk is idle or the queue is worth another write beside the one under
-//!    way. Waiting costs nothing then: what gathers meanwhile shares the next write. A lone request's write is waited
-//!    for by the thread itself.
+//! 3. The lessor's entry, if one is due, joins the queue. Queued batches become one entry, if the disk is idle or the
+//!    queue is worth another write beside the one under way. Waiting costs nothing then: what gathers meanwhile shares
+//!    the next write. A lone request's write is waited for by the thread itself.
 //! 4. Turn the driver until it has nothing to do; start the writes it asks for.
-//! 5. Publish what was applied, then answer: whoever hears of a write, or of a read index, finds it published.
-//! 6. Background: a slice of a compaction, a slice of tidying up, a segment prepared ahead, a checkpoint begun.
+//! 5. Publish what was applied, then answer: whoever hears of a write, or of a read index, finds it published. The
+//!    lessor follows what was applied, and answers questions once a read index has confirmed that this member leads.
+//! 6. Background: a slice of a compaction, of a defragmentation, of tidying up; a segment prepared ahead; a checkpoint
+//!    begun.
 //!
 //! The pass is a plain function; only [`run`] waits.
 
@@ -25,11 +27,13 @@ use urd_wal::disk::Disk;
 use urd_wal::{Completed, Prepared, Waiting, WriteError};
 
 use super::checkpoints::Checkpoints;
+use super::defragment::{Defragment, Step};
 use super::frontend::Frontend;
+use super::lessor::Lessor;
 use super::mesh::{Key, Outbox, ToLog, ToShard};
 use super::shard::Shared;
 use super::signal::Signal;
-use crate::api::node::Published;
+use crate::api::node::{LeaseAnswer, LeaseQuestion, Published};
 use crate::api::operations::Operations;
 use crate::error::Unavailable;
 use crate::ids::{MemberId, Revision};
@@ -37,6 +41,7 @@ use crate::limits;
 use crate::raft::{Driver, Fatal, Write};
 use crate::store::Outcome;
 use crate::store::command::BatchBuilder;
+use crate::store::lease::LeaseChange;
 use crate::tree::checkpoint::{self, Written};
 
 /// What waits for the next pass.
@@ -104,15 +109,30 @@ impl Port {
     }
 }
 
-/// A shard's share of an entry: which batch, and how many of the entry's requests are its own.
+/// A share of an entry: whose it is, and how many of the entry's requests are its own.
 pub struct Part {
-    shard: usize,
-    key: Key,
+    owner: Owner,
     requests: usize,
 }
 
-/// A shard's round of reads.
-pub struct Reader {
+/// Who proposed a batch.
+#[derive(Clone, Copy)]
+enum Owner {
+    Shard { shard: usize, key: Key },
+    Lessor,
+}
+
+/// Who waits for a read index.
+pub enum Reader {
+    /// A shard's round of reads.
+    Reads { shard: usize, key: Key },
+    /// A shard's questions about leases.
+    Leases { shard: usize, questions: Vec<(Key, LeaseQuestion)> },
+}
+
+/// Whose question about a lease it is.
+#[derive(Debug)]
+struct Asker {
     shard: usize,
     key: Key,
 }
@@ -133,6 +153,7 @@ pub struct LogShard<D: Disk> {
     queued_requests: usize,
     queued_bytes: usize,
     reads: Vec<Reader>,
+    lessor: Lessor<Asker>,
     leader: Option<MemberId>,
     /// The newest that was published.
     revision: Revision,
@@ -140,8 +161,13 @@ pub struct LogShard<D: Disk> {
     /// When to try again to prepare a segment, after a failure.
     prepare_from: Option<Instant>,
     checkpoints: Checkpoints<D>,
+    defragment: Option<Defragment>,
+    /// A checkpoint that the defragmentation waits for.
+    wanted: Option<Wanted>,
     /// Shards that have drained; used while stopping.
     drained: usize,
+    /// What leases have left was checkpointed for the last time; used while stopping.
+    leases_saved: bool,
 }
 
 /// Why the log shard ended otherwise than by being told to.
@@ -179,12 +205,16 @@ impl<D: Disk + 'static> LogShard<D> {
             queued_requests: 0,
             queued_bytes: 0,
             reads: Vec::new(),
+            lessor: Lessor::new(Instant::now()),
             leader: None,
             revision: Revision(0),
             preparing: false,
             prepare_from: None,
             checkpoints,
+            defragment: None,
+            wanted: None,
             drained: 0,
+            leases_saved: false,
         }
     }
 }
@@ -194,6 +224,7 @@ impl<D: Disk + 'static> LogShard<D> {
     fn pass(&mut self) -> Result<bool, Failure> {
         self.take_inbox()?;
         self.start_reads();
+        let more_timers = self.propose_about_leases();
         let mut applied = Applied::default();
         loop {
             let waiting = if self.is_alone() { Waiting::Thread } else { Waiting::Task };
@@ -205,12 +236,16 @@ impl<D: Disk + 'static> LogShard<D> {
         }
         self.inbox.reads_seen.set(false);
         let mut more = !self.driver.compact_slice();
+        more |= self.defragment();
         self.publish();
+        self.follow_leases(&applied.leases);
+        self.count(&applied);
         self.answer(applied);
+        self.answer_about_leases();
         more |= !self.driver.tidy();
         self.prepare();
         self.checkpoint();
-        Ok(more)
+        Ok(more || more_timers || self.lessor.wants_to_propose(Instant::now()))
     }
 
     /// Turns the driver until it has nothing to do.
@@ -223,6 +258,7 @@ impl<D: Disk + 'static> LogShard<D> {
                 }
             }
             applied.outcomes.extend(turn.outcomes);
+            applied.leases.extend(turn.leases);
             applied.lost.extend(turn.lost);
             applied.readable.extend(turn.readable);
             applied.unreadable.extend(turn.unreadable);
@@ -250,18 +286,84 @@ impl<D: Disk + 'static> LogShard<D> {
         for message in self.inbox.messages.take() {
             match message {
                 ToLog::Propose { shard, key, batch } => {
-                    self.queued_requests += batch.len();
-                    self.queued_bytes += batch.byte_len();
-                    let parts = vec![Part { shard, key, requests: batch.len() }];
-                    self.queue.push_back(Queued { parts, batch });
+                    self.enqueue(Owner::Shard { shard, key }, batch);
                 }
-                ToLog::Read { shard, key } => {
-                    self.reads.push(Reader { shard, key });
+                ToLog::Read { shard, key } => self.reads.push(Reader::Reads { shard, key }),
+                ToLog::Leases { shard, questions } => {
+                    self.reads.push(Reader::Leases { shard, questions });
                 }
+                // The pass looks by itself whether there is one to begin.
+                ToLog::Defragment => {}
                 ToLog::Drained => self.drained += 1,
             }
         }
         Ok(())
+    }
+
+    fn enqueue(&mut self, owner: Owner, batch: BatchBuilder) {
+        self.queued_requests += batch.len();
+        self.queued_bytes += batch.byte_len();
+        let parts = vec![Part { owner, requests: batch.len() }];
+        self.queue.push_back(Queued { parts, batch });
+    }
+
+    /// Lets the lessor's time go on. True when it has more timers to look at.
+    fn propose_about_leases(&mut self) -> bool {
+        let now = Instant::now();
+        let more = self.lessor.advance(now);
+        if self.lessor.wants_to_propose(now) {
+            let published = self.shared.published.load();
+            if let Some(batch) = self.lessor.propose(now, &published.view) {
+                self.enqueue(Owner::Lessor, batch);
+            }
+        }
+        more
+    }
+
+    /// Tells the lessor what has become of leadership and of leases.
+    fn follow_leases(&mut self, changes: &[LeaseChange]) {
+        let now = Instant::now();
+        match (self.driver.leads(), self.lessor.leads()) {
+            (true, true) => changes.iter().for_each(|change| self.lessor.follow(now, *change)),
+            (true, false) => self.lessor.promote(now, &self.shared.published.load().view),
+            (false, true) => {
+                self.lessor.demote(now);
+                self.forget_lessors_batch();
+            }
+            (false, false) => {}
+        }
+    }
+
+    /// What the lessor wanted to say in an earlier term must not be said in a later one: it may be wrong by then.
+    fn forget_lessors_batch(&mut self) {
+        let is_lessors =
+            |queued: &Queued| queued.parts.iter().any(|part| matches!(part.owner, Owner::Lessor));
+        if let Some(at) = self.queue.iter().position(is_lessors)
+            && let Some(Queued { parts, batch }) = self.queue.remove(at)
+        {
+            self.forget(&batch);
+            // Others may have been joined to it.
+            self.fail(parts, Unavailable::NoLeader);
+        }
+    }
+
+    fn answer_about_leases(&mut self) {
+        let leases_renewed = self.lessor.take_renewed();
+        if leases_renewed > 0 {
+            self.shared.metrics.operations(&Operations { leases_renewed, ..Operations::default() });
+        }
+        let mut answers: Vec<Vec<(Key, LeaseAnswer)>> = Vec::new();
+        for (Asker { shard, key }, answer) in self.lessor.take_answers() {
+            if answers.len() <= shard {
+                answers.resize_with(shard + 1, Vec::new);
+            }
+            if let Some(own) = answers.get_mut(shard) {
+                own.push((key, answer));
+            }
+        }
+        for (shard, answers) in answers.into_iter().enumerate().filter(|(_, own)| !own.is_empty()) {
+            self.tell(shard, ToShard::Leases { answers });
+        }
     }
 
     fn start_reads(&mut self) {
@@ -271,7 +373,7 @@ impl<D: Disk + 'static> LogShard<D> {
         let readers = std::mem::take(&mut self.reads);
         if let Err((unavailable, readers)) = self.driver.read_index(readers) {
             for reader in readers {
-                self.tell_reader(&reader, Err(unavailable));
+                self.tell_reader(reader, Err(unavailable));
             }
         }
     }
@@ -395,42 +497,67 @@ impl<D: Disk + 'static> LogShard<D> {
 
     fn answer(&mut self, applied: Applied) {
         for (parts, outcomes) in applied.outcomes {
-            self.count(&outcomes);
             let mut outcomes = outcomes.into_iter();
-            for part in parts {
-                let own = outcomes.by_ref().take(part.requests).collect();
-                self.tell(part.shard, ToShard::Applied { key: part.key, outcomes: own });
+            for Part { owner, requests } in parts {
+                let own = outcomes.by_ref().take(requests).collect();
+                match owner {
+                    Owner::Shard { shard, key } => {
+                        self.tell(shard, ToShard::Applied { key, outcomes: own });
+                    }
+                    Owner::Lessor => self.lessor.applied(),
+                }
             }
         }
         for parts in applied.lost {
             self.fail(parts, Unavailable::LeaderChanged);
         }
         for reader in applied.readable {
-            self.tell_reader(&reader, Ok(()));
+            self.tell_reader(reader, Ok(()));
         }
         for reader in applied.unreadable {
-            self.tell_reader(&reader, Err(Unavailable::LeaderChanged));
+            self.tell_reader(reader, Err(Unavailable::LeaderChanged));
         }
     }
 
-    fn count(&self, outcomes: &[Outcome]) {
+    fn count(&self, applied: &Applied) {
         let mut operations = Operations::default();
-        for response in outcomes.iter().flatten() {
-            operations.add(response);
+        applied.leases.iter().for_each(|change| operations.add_lease(change));
+        for (_, outcomes) in &applied.outcomes {
+            outcomes.iter().flatten().for_each(|response| operations.add(response));
+            self.shared.metrics.applied(outcomes.len());
         }
         self.shared.metrics.operations(&operations);
-        self.shared.metrics.applied(outcomes.len());
     }
 
-    fn fail(&self, parts: Vec<Part>, unavailable: Unavailable) {
-        for part in parts {
-            self.shared.metrics.failed(part.requests);
-            self.tell(part.shard, ToShard::Failed { key: part.key, unavailable });
+    fn fail(&mut self, parts: Vec<Part>, unavailable: Unavailable) {
+        for Part { owner, requests } in parts {
+            self.shared.metrics.failed(requests);
+            match owner {
+                Owner::Shard { shard, key } => {
+                    self.tell(shard, ToShard::Failed { key, unavailable });
+                }
+                Owner::Lessor => self.lessor.failed(Instant::now(), unavailable),
+            }
         }
     }
 
-    fn tell_reader(&self, reader: &Reader, outcome: Result<(), Unavailable>) {
-        self.tell(reader.shard, ToShard::Readable { key: reader.key, outcome });
+    fn tell_reader(&mut self, reader: Reader, outcome: Result<(), Unavailable>) {
+        match (reader, outcome) {
+            (Reader::Reads { shard, key }, outcome) => {
+                self.tell(shard, ToShard::Readable { key, outcome });
+            }
+            (Reader::Leases { shard, questions }, Ok(())) => {
+                let now = Instant::now();
+                for (key, question) in questions {
+                    self.lessor.ask(now, Asker { shard, key }, question);
+                }
+            }
+            (Reader::Leases { shard, questions }, Err(unavailable)) => {
+                let refuse = |(key, _)| (key, Err(unavailable));
+                let answers = questions.into_iter().map(refuse).collect();
+                self.tell(shard, ToShard::Leases { answers });
+            }
+        }
     }
 
     fn tell(&self, shard: usize, message: ToShard) {
@@ -454,23 +581,58 @@ impl<D: Disk + 'static> LogShard<D> {
         .detach();
     }
 
-    /// Begins a checkpoint when one is due.
+    /// Goes on with a defragmentation; true when it has more to do at once.
+    fn defragment(&mut self) -> bool {
+        if self.defragment.is_none() {
+            self.defragment = Defragment::begin(&self.shared.defragment);
+        }
+        let Some(defragment) = &mut self.defragment else { return false };
+        if self.driver.is_checkpointing() || self.wanted.is_some() {
+            return false;
+        }
+        match defragment.step(&mut self.driver) {
+            Step::Checkpoint { cut } => {
+                self.wanted = Some(Wanted { cut });
+                false
+            }
+            Step::Again => true,
+            Step::Done => {
+                self.end_defragment(true);
+                // Another may have been asked for meanwhile.
+                true
+            }
+        }
+    }
+
+    fn end_defragment(&mut self, is_done: bool) {
+        self.wanted = None;
+        if let Some(defragment) = self.defragment.take() {
+            defragment.end(&self.shared.defragment, is_done);
+        }
+    }
+
+    /// Begins a checkpoint when one is wanted or due.
     fn checkpoint(&mut self) {
-        if !self.checkpoints.is_due(self.driver.since_checkpoint(), &self.driver.statistics())
-            || !self.driver.can_checkpoint()
-        {
+        let sizes = self.driver.statistics();
+        self.checkpoints.note_waiting(sizes.pages_unwritten);
+        let is_due = || self.checkpoints.is_due(self.driver.since_checkpoint(), &sizes);
+        if self.driver.is_checkpointing() || (self.wanted.is_none() && !is_due()) {
             return;
         }
+        let cut = self.wanted.take().is_some_and(|wanted| wanted.cut);
         let checkpoint = self.driver.begin_checkpoint();
         self.checkpoints.begin();
         let (file, inbox) = (Rc::clone(&self.checkpoints.file), Rc::clone(&self.inbox));
         let shared = Arc::clone(&self.shared);
         let write = async move {
             let (start, bytes) = (Instant::now(), checkpoint.bytes());
-            let written = checkpoint.write(&file).await;
-            if written.is_ok() {
+            let mut written = checkpoint.write(&file).await;
+            if let Ok(checkpoint) = &written {
                 tracing::debug!(bytes, took = ?start.elapsed(), "wrote a checkpoint");
                 shared.metrics.checkpoint(start.elapsed());
+                if cut && let Err(failure) = file.cut(checkpoint).await {
+                    written = Err(failure);
+                }
             }
             inbox.checkpointed.replace(Some(written));
             inbox.signal.set();
@@ -492,10 +654,20 @@ impl<D: Disk + 'static> LogShard<D> {
             Err(checkpoint::Failure::Full { ref checkpoint, .. }) => {
                 self.driver.give_up_checkpoint(checkpoint);
                 self.checkpoints.retry();
+                self.end_defragment(false);
             }
             Err(failure @ checkpoint::Failure::Io { .. }) => return Err(failure.into()),
         }
         Ok(())
+    }
+
+    /// Whether what leases have left was checkpointed, for whoever leads next; begins with it.
+    fn has_saved_leases(&mut self) -> bool {
+        if !std::mem::replace(&mut self.leases_saved, true) {
+            self.lessor.checkpoint_all();
+            self.inbox.signal.set();
+        }
+        self.lessor.is_settled()
     }
 
     /// Whether nothing is queued, proposed or being written.
@@ -510,10 +682,17 @@ impl<D: Disk + 'static> LogShard<D> {
 /// How long to wait before another try to make a segment, after a full disk refused one.
 const PREPARE_RETRY: Duration = Duration::from_secs(1);
 
+/// A checkpoint to begin, due or not.
+struct Wanted {
+    /// Whether to cut the file behind it.
+    cut: bool,
+}
+
 /// What the turns of one pass left to answer.
 #[derive(Default)]
 struct Applied {
     outcomes: Vec<(Vec<Part>, Vec<Outcome>)>,
+    leases: Vec<LeaseChange>,
     lost: Vec<Vec<Part>>,
     readable: Vec<Reader>,
     unreadable: Vec<Reader>,
@@ -565,7 +744,10 @@ pub async fn run<D: Disk + 'static>(
             if let Some(on_stop) = on_stop.take() {
                 on_stop();
             }
-            if log_shard.drained == log_shard.ports.len() && log_shard.is_idle() {
+            if log_shard.drained == log_shard.ports.len()
+                && log_shard.has_saved_leases()
+                && log_shard.is_idle()
+            {
                 let log = log_shard.driver.into_log();
                 return log.close().await.map_err(Failure::Close);
             }

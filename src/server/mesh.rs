@@ -12,6 +12,7 @@ use glommio::channels::shared_channel::{ConnectedSender, SharedReceiver, SharedS
 use glommio::net::AcceptedTcpStream;
 
 use super::signal::Signal;
+use crate::api::node::{LeaseAnswer, LeaseQuestion};
 use crate::error::Unavailable;
 use crate::store::Outcome;
 use crate::store::command::BatchBuilder;
@@ -19,7 +20,7 @@ use crate::store::command::BatchBuilder;
 /// Messages that a channel holds.
 const CHANNEL_MESSAGES: usize = 256;
 
-/// A shard's own number for a batch, or for a round of reads, that it handed to the log shard.
+/// A shard's own number for a batch, a round of reads or a question that it handed to the log shard.
 pub type Key = usize;
 
 /// What a shard tells the log shard.
@@ -39,6 +40,15 @@ pub enum ToLog {
         shard: usize,
         /// Comes back with the answer.
         key: Key,
+    },
+    /// A defragmentation was asked for.
+    Defragment,
+    /// Questions about leases, each answered once in a [`ToShard::Leases`].
+    Leases {
+        /// Who asks.
+        shard: usize,
+        /// Each comes back with its answer.
+        questions: Vec<(Key, LeaseQuestion)>,
     },
     /// The shard has answered all its calls and closed its connections.
     Drained,
@@ -66,6 +76,11 @@ pub enum ToShard {
         key: Key,
         /// Whether the reads may be made.
         outcome: Result<(), Unavailable>,
+    },
+    /// What is known about leases, after all that it depends on was published.
+    Leases {
+        /// The questions, and their answers.
+        answers: Vec<(Key, LeaseAnswer)>,
     },
     /// A new state was published, and this shard has watchers.
     Published,

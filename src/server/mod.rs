@@ -2,7 +2,7 @@
 //!
 //! The only module that starts executors. One of them, the log shard's, drives raft, log and store (`log_shard`) and
 //! accepts connections, which it places (`placement`); every one of them, the log shard's too, serves connections
-//! (`frontend`, `shard`).
+//! (`frontend`, `shard`). `lessor` is the leader's clock for leases.
 //!
 //! # Start
 //!
@@ -14,13 +14,16 @@
 //! 1. A signal sets a flag, which the log shard sees within a tick.
 //! 2. It stops accepting and tells every shard to drain: no new calls, those in flight are answered.
 //! 3. Each shard reports when its connections are closed, or its time for that is over.
-//! 4. When all have, and nothing is queued or being written, the log is closed and the process ends with 0.
+//! 4. When all have, what leases have left is checkpointed. When nothing is queued or being written any more, the log is
+//!    closed and the process ends with 0.
 
 mod auto_compaction;
 mod checkpoints;
 mod cpus;
 pub mod data_dir;
+mod defragment;
 mod frontend;
+mod lessor;
 mod log_shard;
 mod mesh;
 mod placement;
@@ -130,7 +133,7 @@ struct Member<'a> {
 impl Member<'_> {
     fn run(self) -> Result<(), RunError> {
         let cpus = self.cpus()?;
-        let shared = Arc::new(self.shared(cpus.len()));
+        let shared = Arc::new(self.shared(cpus.len())?);
         let open: Vec<Arc<AtomicUsize>> = cpus.iter().map(|_| Arc::default()).collect();
         let options = self.net_options();
         let mut log_ends = Vec::new();
@@ -210,11 +213,11 @@ impl Member<'_> {
         Ok(cpus::assign(self.config.shards, &chosen, &(&self.config.name, addresses)))
     }
 
-    fn shared(&self, shards: usize) -> Shared {
+    fn shared(&self, shards: usize) -> Result<Shared, RunError> {
         let config = self.config;
         let texts =
             |urls: &[crate::config::Url]| urls.iter().map(|url| url.as_str().to_owned()).collect();
-        Shared {
+        Ok(Shared {
             identity: Identity {
                 cluster: ClusterId(self.stored.cluster_id),
                 member: MemberId(self.stored.member_id),
@@ -227,7 +230,9 @@ impl Member<'_> {
                 txn_ops: config.max_txn_ops,
                 watch_progress_interval: config.watch_progress_notify_interval,
                 quota_bytes: 0,
+                lease_ttl_min: config.lease_ttl_min(),
             },
+            start: random()?,
             published: ArcSwap::from_pointee(Published {
                 view: Store::new().view(),
                 term: Term(0),
@@ -237,17 +242,16 @@ impl Member<'_> {
             }),
             metrics: Metrics::default(),
             watching: (0..shards).map(|_| Watching::default()).collect(),
-        }
+            defragment: defragment::Requests::default(),
+        })
     }
 
     fn raft_options(&self) -> Result<raft::Options, RunError> {
         let config = self.config;
-        let ticks =
-            config.election_timeout.as_millis() / config.heartbeat_interval.as_millis().max(1);
         Ok(raft::Options {
             member: MemberId(self.stored.member_id),
             voters: self.stored.voters.iter().copied().map(MemberId).collect(),
-            election_ticks: usize::try_from(ticks).unwrap_or(usize::MAX).max(2),
+            election_ticks: usize::try_from(config.election_ticks()).unwrap_or(usize::MAX).max(2),
             pre_vote: config.pre_vote,
             start: random()?,
         })

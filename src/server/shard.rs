@@ -1,6 +1,7 @@
-//! One shard: an executor's connections, its open batch of proposals and its open round of reads.
+//! One shard: an executor's connections, its open batch of proposals, its open round of reads and its open questions
+//! about leases.
 //!
-//! Calls that arrive in one pass of the executor's loop gather in the open batch (or round); a flushing task, which
+//! Calls that arrive in one pass of the executor's loop gather in the open batch (round, questions); a flushing task, which
 //! runs behind them in the executor's queue, hands it to the log shard. Answers come back a batch at a time, and all
 //! its calls are answered before any connection flushes.
 
@@ -15,16 +16,18 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use slab::Slab;
+use tokio::sync::{oneshot, watch};
 use urd_wal::disk::uring::UringDisk;
 
 use super::log_shard::Inbox;
 use super::mesh::{Key, Outbox, ToLog, ToShard};
 use super::signal::Signal;
 use crate::api::call::{Call, Reply, Service};
-use crate::api::node::{Identity, Limits, Node, Published, Read};
+use crate::api::node::{Identity, LeaseAnswer, LeaseQuestion, Limits, Node, Published, Read};
 use crate::api::v3::watch::Hub;
 use crate::api::{http, v3};
 use crate::error::Unavailable;
+use crate::ids::LeaseId;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::store::command::{BatchBuilder, Kind};
@@ -55,12 +58,16 @@ pub struct Shared {
     pub identity: Identity,
     /// Fixed limits.
     pub limits: Limits,
+    /// A random number of this start.
+    pub start: u64,
     /// The newest state.
     pub published: ArcSwap<Published>,
     /// Counters of all shards.
     pub metrics: Metrics,
     /// For each shard, whether it has watchers, and whether it was told of what they have not seen.
     pub watching: Vec<Watching>,
+    /// Defragmentations that were asked for.
+    pub defragment: super::defragment::Requests,
 }
 
 /// What the log shard and one shard with watchers know of each other.
@@ -97,6 +104,9 @@ struct Sent {
     waiters: Waiters,
 }
 
+/// A question about a lease, from when, and where the answer goes. `None`: answered already, because it took too long.
+type Asked = (Instant, Option<oneshot::Sender<LeaseAnswer>>);
+
 /// See the module's page.
 pub struct Shard {
     id: usize,
@@ -107,6 +117,11 @@ pub struct Shard {
     open_reads: RefCell<Vec<Read>>,
     sent: RefCell<Slab<Sent>>,
     sent_reads: RefCell<Slab<(Instant, Vec<Read>)>>,
+    open_questions: RefCell<Vec<(Key, LeaseQuestion)>>,
+    /// Those in `open_questions`, and those handed over.
+    asked: RefCell<Slab<Asked>>,
+    /// Chooses ids for leases.
+    lease_ids: RefCell<IdSequence>,
     /// Calls in `open` and `sent`, and the bytes of their batches.
     waiting: Cell<usize>,
     waiting_bytes: Cell<usize>,
@@ -118,13 +133,28 @@ pub struct Shard {
     hub: RefCell<Hub>,
     /// Something was published.
     news: Signal,
-    draining: Cell<bool>,
+    draining: watch::Sender<bool>,
+}
+
+/// Numbers that look random and do not repeat within 2^64 of them: SplitMix64.
+struct IdSequence(u64);
+
+impl IdSequence {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut id = self.0;
+        id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        id ^ (id >> 31)
+    }
 }
 
 impl Shard {
     /// A shard whose tasks are not started yet; see [`Shard::start`].
     pub fn new(id: usize, shared: Arc<Shared>, uplink: Uplink) -> Rc<Self> {
         let hub = Hub::new(shared.limits.request_bytes + limits::REQUEST_OVERHEAD_BYTES);
+        // Each shard's sequence begins elsewhere.
+        let seed = IdSequence(shared.start.wrapping_add(id as u64)).next();
         Rc::new(Self {
             id,
             shared,
@@ -133,6 +163,9 @@ impl Shard {
             open_reads: RefCell::default(),
             sent: RefCell::default(),
             sent_reads: RefCell::default(),
+            open_questions: RefCell::default(),
+            asked: RefCell::default(),
+            lease_ids: RefCell::new(IdSequence(seed)),
             waiting: Cell::new(0),
             waiting_bytes: Cell::new(0),
             large_answers: Cell::new(0),
@@ -140,7 +173,7 @@ impl Shard {
             flush: Signal::default(),
             hub: RefCell::new(hub),
             news: Signal::default(),
-            draining: Cell::new(false),
+            draining: watch::Sender::new(false),
         })
     }
 
@@ -197,7 +230,7 @@ impl Shard {
 
     /// Ends the streams that would not end by themselves.
     pub fn drain(&self) {
-        self.draining.set(true);
+        self.draining.send_replace(true);
         self.hub.borrow_mut().wake_all();
     }
 
@@ -211,6 +244,10 @@ impl Shard {
             let reads = self.open_reads.take();
             let key = self.sent_reads.borrow_mut().insert((Instant::now(), reads));
             self.uplink.post(ToLog::Read { shard: self.id, key });
+        }
+        if !self.open_questions.borrow().is_empty() {
+            let questions = self.open_questions.take();
+            self.uplink.post(ToLog::Leases { shard: self.id, questions });
         }
         let mut sent = self.sent.borrow_mut();
         while sent.len() < BATCHES_OUT_MAX {
@@ -240,6 +277,15 @@ impl Shard {
                 let reads = self.sent_reads.borrow_mut().try_remove(key);
                 for read in reads.into_iter().flat_map(|(_, reads)| reads) {
                     v3::resume(self, read, outcome);
+                }
+            }
+            ToShard::Leases { answers } => {
+                let mut asked = self.asked.borrow_mut();
+                for (key, answer) in answers {
+                    if let (_, Some(waiting)) = asked.remove(key) {
+                        // Whoever waited may have gone; then nobody is left to tell.
+                        waiting.send(answer).ok();
+                    }
                 }
             }
             ToShard::Published => self.news.set(),
@@ -279,6 +325,13 @@ impl Shard {
             self.sent_reads.borrow_mut().iter_mut().filter(|(_, (at, _))| overdue(*at))
         {
             late_reads.append(reads);
+        }
+        for (_, (_, waiting)) in
+            self.asked.borrow_mut().iter_mut().filter(|(_, (at, _))| overdue(*at))
+        {
+            if let Some(waiting) = waiting.take() {
+                waiting.send(Err(Unavailable::TimedOut)).ok();
+            }
         }
         for reply in late.into_iter().flatten() {
             reply.fail(Unavailable::TimedOut.into());
@@ -328,12 +381,48 @@ impl Node for Shard {
         self.flush.set();
     }
 
+    fn defragment(&self) -> u64 {
+        let number = self.shared.defragment.ask();
+        self.uplink.post(ToLog::Defragment);
+        number
+    }
+
+    fn defragmented(&self, number: u64) -> Option<bool> {
+        self.shared.defragment.outcome(number)
+    }
+
+    fn ask(&self, question: LeaseQuestion) -> oneshot::Receiver<LeaseAnswer> {
+        let (sender, receiver) = oneshot::channel();
+        let mut asked = self.asked.borrow_mut();
+        if asked.len() >= limits::LEASE_QUESTIONS_PER_SHARD_MAX {
+            sender.send(Err(Unavailable::TooManyRequests)).ok();
+        } else {
+            let key = asked.insert((Instant::now(), Some(sender)));
+            self.open_questions.borrow_mut().push((key, question));
+            self.flush.set();
+        }
+        receiver
+    }
+
+    fn choose_lease(&self) -> LeaseId {
+        let id = self.lease_ids.borrow_mut().next() & i64::MAX as u64;
+        LeaseId(id.max(1) as i64)
+    }
+
     fn hub(&self) -> &RefCell<Hub> {
         &self.hub
     }
 
     fn is_draining(&self) -> bool {
-        self.draining.get()
+        *self.draining.borrow()
+    }
+
+    fn drained(&self) -> impl Future<Output = ()> + 'static {
+        let mut draining = self.draining.subscribe();
+        async move {
+            // An error means that the shard is no more, which is as good.
+            draining.wait_for(|draining| *draining).await.ok();
+        }
     }
 
     fn set_watching(&self, watching: bool) {

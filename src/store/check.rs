@@ -4,6 +4,7 @@
 //! - Counted are exactly the newest versions of live keys.
 //! - Within a key, versions follow each other: 1 and a new create revision after a tombstone, else
 //!   one more and the same create revision.
+//! - Attached to a lease are exactly the live keys whose newest version names it, and there is that lease.
 //! - No change is beyond the newest revision, and the `meta` record says what the view says.
 //! - The tree below is sound by its own check; of a [`Store`](super::Store), its books too.
 //!
@@ -12,10 +13,11 @@
 use std::fmt;
 
 use super::keys::{self, ChangeKind, KvKey};
+use super::lease;
 use super::meta::Meta;
 use super::record::{Record, is_tombstone};
 use super::view::View;
-use crate::ids::Revision;
+use crate::ids::{LeaseId, Revision};
 use crate::tree::{Cursor, Damage, Read};
 
 /// Faults after which a check stops: more tell no more.
@@ -48,7 +50,7 @@ impl From<Damage> for Fault {
 /// The faults of a view; none if all is well.
 #[must_use]
 pub fn check(view: &View) -> Vec<Fault> {
-    let mut check = Check { view, faults: Vec::new(), changes: 0, live: 0 };
+    let mut check = Check { view, faults: Vec::new(), changes: 0, live: 0, leased: 0 };
     if let Err(damage) = view.snapshot().check() {
         // What follows relies on the order of keys.
         return vec![Fault::from(damage)];
@@ -57,6 +59,7 @@ pub fn check(view: &View) -> Vec<Fault> {
     check.versions();
     check.revisions();
     check.counts();
+    check.attachments();
     check.faults
 }
 
@@ -67,6 +70,8 @@ struct Check<'a> {
     changes: u64,
     /// Of these, newest versions of live keys.
     live: u64,
+    /// Of these, keys with a lease.
+    leased: u64,
 }
 
 /// A record that the walk over `kv` has passed.
@@ -112,6 +117,13 @@ impl Check<'_> {
             if key.change.main > self.view.revision() {
                 self.fault(format!("{name} is beyond revision {}", self.view.revision()));
             }
+            if let Some(record) = record
+                && is_live
+                && record.lease != 0
+            {
+                self.leased += 1;
+                self.attached(&name, LeaseId(record.lease), &key.user_key().to_vec());
+            }
             let numbers = record.map(|record| (record.create_revision, record.version));
             if let (false, Some(Seen { numbers: Some(newer), .. })) = (is_newest, newer) {
                 self.sequence(&name, numbers, newer);
@@ -129,6 +141,35 @@ impl Check<'_> {
                 self.fault(format!("{name} stands in rev as {stored:?}"));
             }
             cursor.next();
+        }
+    }
+
+    /// A live key with a lease.
+    fn attached(&mut self, name: &str, id: LeaseId, user_key: &[u8]) {
+        let snapshot = self.view.snapshot();
+        let mut attached = Vec::new();
+        keys::attached(&mut attached, id, user_key);
+        if snapshot.get(&attached).is_none() {
+            self.fault(format!("{name} is not attached to its lease {id}"));
+        }
+        if lease::find(snapshot, id).is_none() {
+            self.fault(format!("{name} has lease {id}, which is not there"));
+        }
+    }
+
+    /// Table `attached`: with equal numbers of both and [`Check::attached`], it has what `kv` says.
+    fn attachments(&mut self) {
+        let mut cursor = self.view.snapshot().cursor();
+        let mut place = Vec::new();
+        keys::attached(&mut place, LeaseId(i64::MIN), &[]);
+        cursor.seek(&place);
+        let mut attached = 0;
+        while cursor.valid() && keys::attached_key(cursor.key()).is_some() {
+            attached += 1;
+            cursor.next();
+        }
+        if attached != self.leased {
+            self.fault(format!("{attached} keys are attached, {} have a lease", self.leased));
         }
     }
 

@@ -3,9 +3,10 @@
 //! ```text
 //! version    1        FORMAT_VERSION
 //! then for each request:
-//!   kind     1        1 put, 2 delete range, 3 transaction, 4 compaction
+//!   kind     1        1 put, 2 delete range, 3 transaction, 4 compaction, 5 lease grant, 6 lease revoke,
+//!                     7 lease checkpoints, 8 lease expiry
 //!   length   4        little-endian
-//!   message  length   the client's protobuf bytes as they came
+//!   message  length   the client's protobuf bytes as they came; of 5, 7 and 8 a member's own
 //! ```
 //!
 //! Raft's own empty entries (a new leader's first) are batches without requests.
@@ -22,7 +23,10 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 use thiserror::Error;
-use urd_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, TxnRequest};
+use urd_proto::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, LeaseCheckpoint, LeaseGrantRequest, LeaseRevokeRequest,
+    PutRequest, TxnRequest,
+};
 
 /// The version of the layout above. Any other one is refused by its own error.
 pub const FORMAT_VERSION: u8 = 1;
@@ -40,13 +44,26 @@ pub enum Kind {
     DeleteRange = 2,
     Txn = 3,
     Compaction = 4,
+    LeaseGrant = 5,
+    LeaseRevoke = 6,
+    LeaseCheckpoints = 7,
+    LeaseExpiry = 8,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Put, Self::DeleteRange, Self::Txn, Self::Compaction]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        [
+            Self::Put,
+            Self::DeleteRange,
+            Self::Txn,
+            Self::Compaction,
+            Self::LeaseGrant,
+            Self::LeaseRevoke,
+            Self::LeaseCheckpoints,
+            Self::LeaseExpiry,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -57,6 +74,31 @@ pub enum Command {
     DeleteRange(DeleteRangeRequest),
     Txn(TxnRequest),
     Compaction(CompactionRequest),
+    /// Its id is chosen and its TTL not too short: whoever proposes it sees to both.
+    LeaseGrant(LeaseGrantRequest),
+    LeaseRevoke(LeaseRevokeRequest),
+    LeaseCheckpoints(LeaseCheckpoints),
+    LeaseExpiry(LeaseExpiry),
+}
+
+/// How much of their TTL leases have left, for a leader to come. 0 means all of it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LeaseCheckpoints {
+    /// The last entry that the leader had applied: a lease granted later by an id of these is another one.
+    #[prost(uint64, tag = "1")]
+    pub as_of: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub checkpoints: Vec<LeaseCheckpoint>,
+}
+
+/// Leases that the leader found expired. One that is gone is passed over.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LeaseExpiry {
+    /// As of [`LeaseCheckpoints`].
+    #[prost(uint64, tag = "1")]
+    pub as_of: u64,
+    #[prost(int64, repeated, tag = "2")]
+    pub leases: Vec<i64>,
 }
 
 impl Command {
@@ -66,6 +108,10 @@ impl Command {
             Kind::DeleteRange => Self::DeleteRange(DeleteRangeRequest::decode(message)?),
             Kind::Txn => Self::Txn(TxnRequest::decode(message)?),
             Kind::Compaction => Self::Compaction(CompactionRequest::decode(message)?),
+            Kind::LeaseGrant => Self::LeaseGrant(LeaseGrantRequest::decode(message)?),
+            Kind::LeaseRevoke => Self::LeaseRevoke(LeaseRevokeRequest::decode(message)?),
+            Kind::LeaseCheckpoints => Self::LeaseCheckpoints(LeaseCheckpoints::decode(message)?),
+            Kind::LeaseExpiry => Self::LeaseExpiry(LeaseExpiry::decode(message)?),
         })
     }
 }
@@ -103,20 +149,23 @@ impl BatchBuilder {
 
     /// Appends a request that is not at hand as bytes.
     pub fn append_command(&mut self, command: &Command) {
-        let (kind, length) = match command {
-            Command::Put(message) => (Kind::Put, message.encoded_len()),
-            Command::DeleteRange(message) => (Kind::DeleteRange, message.encoded_len()),
-            Command::Txn(message) => (Kind::Txn, message.encoded_len()),
-            Command::Compaction(message) => (Kind::Compaction, message.encoded_len()),
-        };
-        self.append_head(kind, length);
-        let encoded = match command {
-            Command::Put(message) => message.encode(&mut self.bytes),
-            Command::DeleteRange(message) => message.encode(&mut self.bytes),
-            Command::Txn(message) => message.encode(&mut self.bytes),
-            Command::Compaction(message) => message.encode(&mut self.bytes),
-        };
-        encoded.expect("invariant: a BytesMut grows as needed");
+        match command {
+            Command::Put(message) => self.append_message(Kind::Put, message),
+            Command::DeleteRange(message) => self.append_message(Kind::DeleteRange, message),
+            Command::Txn(message) => self.append_message(Kind::Txn, message),
+            Command::Compaction(message) => self.append_message(Kind::Compaction, message),
+            Command::LeaseGrant(message) => self.append_message(Kind::LeaseGrant, message),
+            Command::LeaseRevoke(message) => self.append_message(Kind::LeaseRevoke, message),
+            Command::LeaseCheckpoints(message) => {
+                self.append_message(Kind::LeaseCheckpoints, message);
+            }
+            Command::LeaseExpiry(message) => self.append_message(Kind::LeaseExpiry, message),
+        }
+    }
+
+    fn append_message(&mut self, kind: Kind, message: &impl Message) {
+        self.append_head(kind, message.encoded_len());
+        message.encode(&mut self.bytes).expect("invariant: a BytesMut grows as needed");
     }
 
     fn append_head(&mut self, kind: Kind, message_bytes: usize) {

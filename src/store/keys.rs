@@ -3,13 +3,16 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
+//! | `lease` | `00`, lease (8) | [`lease`](super::lease) |
+//! | `attached` | `01`, lease (8), user key | nothing |
 //! | `rev` | `02`, main (8), sub (4) | mark (1: `p` put, `t` tombstone), user key |
 //! | `meta` | `03` | the store's numbers ([`meta`](super::meta)) |
 //! | `kv` | `F0`, escaped user key, `00 00`, !main (8), !sub (4) | [`record`](super::record) |
 //!
 //! `kv` comes last: new user keys in ascending order then go to the very end of the tree, where its
 //! pages fill best. `meta` stands behind the newest revision, in a page that nearly every batch
-//! changes anyway. Numbers are big-endian; `kv` holds them inverted, so that the newest record of a
+//! changes anyway. The tables of leases come first, so that nothing of theirs comes between the two,
+//! nor before the place where `kv` grows. Numbers are big-endian; `kv` holds them inverted, so that the newest record of a
 //! key comes first and "the newest at or before revision r" is one seek.
 //!
 //! A user key may hold any bytes. Each `00` in it becomes `00 FF` and `00 00` ends it: the order of
@@ -20,8 +23,12 @@
 
 use bytes::BufMut;
 
-use crate::ids::Revision;
+use crate::ids::{LeaseId, Revision};
 
+/// The table of leases.
+const LEASE: u8 = 0x00;
+/// The table of the keys attached to leases.
+const ATTACHED: u8 = 0x01;
 /// The table of revisions.
 const REV: u8 = 0x02;
 /// The table of the store's own numbers.
@@ -42,6 +49,8 @@ const ESCAPED_ZERO: [u8; 2] = [0x00, 0xFF];
 const SUFFIX_BYTES: usize = 8 + 4;
 /// Length of a `rev` key.
 const REV_KEY_BYTES: usize = 1 + 8 + 4;
+/// Length of a `lease` key, and of what stands before the user key in `attached`.
+const LEASE_KEY_BYTES: usize = 1 + 8;
 
 /// The key of the one `meta` record.
 pub(super) const META_KEY: &[u8] = &[META];
@@ -208,6 +217,40 @@ pub(super) fn rev_value(value: &[u8]) -> (ChangeKind, &[u8]) {
         Some((&MARK_TOMBSTONE, user_key)) => (ChangeKind::Tombstone, user_key),
         _ => panic!("invariant: a rev record starts with a mark"),
     }
+}
+
+/// Writes the key of a lease.
+pub(super) fn lease(buffer: &mut Vec<u8>, id: LeaseId) {
+    table_and_lease(buffer, LEASE, id);
+}
+
+/// The lease that a `lease` key names, or `None` when the key is of another table.
+pub(super) fn lease_key(key: &[u8]) -> Option<LeaseId> {
+    lease_and_rest(key, LEASE).map(|(id, _)| id)
+}
+
+/// Writes what all `attached` keys of a lease start with; a user key makes one of them.
+pub(super) fn attached(buffer: &mut Vec<u8>, id: LeaseId, user_key: &[u8]) {
+    table_and_lease(buffer, ATTACHED, id);
+    buffer.extend_from_slice(user_key);
+}
+
+/// The lease and the user key that an `attached` key names, or `None` when the key is of another table.
+pub(super) fn attached_key(key: &[u8]) -> Option<(LeaseId, &[u8])> {
+    lease_and_rest(key, ATTACHED)
+}
+
+/// A lease's id is any number; its sign is flipped, so that byte order is that of the numbers.
+fn table_and_lease(buffer: &mut Vec<u8>, table: u8, id: LeaseId) {
+    buffer.clear();
+    buffer.push(table);
+    buffer.extend_from_slice(&(id.0 ^ i64::MIN).to_be_bytes());
+}
+
+fn lease_and_rest(key: &[u8], table: u8) -> Option<(LeaseId, &[u8])> {
+    let (head, rest) = key.split_first_chunk::<LEASE_KEY_BYTES>()?;
+    let [found, id @ ..] = head;
+    (*found == table).then_some((LeaseId(i64::from_be_bytes(*id) ^ i64::MIN), rest))
 }
 
 /// Revisions in the tables are never negative.

@@ -7,7 +7,7 @@
 //!
 //! - [`command`]: an entry's bytes. [`validate`]: what is wrong with a request by itself.
 //! - `keys`, `record`, `meta`: how data lie in the one tree.
-//! - `mvcc`: puts and deletions. `txn`: transactions. `compaction`: removing old revisions.
+//! - `mvcc`: puts and deletions. `txn`: transactions. [`lease`]: leases and what is attached to them. `compaction`: removing old revisions.
 //! - [`watch`]: what changed since. `walk`, `scan`, `range_scan`: reading. `hash`: comparing members. `check`: is it all sound?
 //!   `versions`: every version that is kept.
 //!
@@ -15,10 +15,11 @@
 //! start or keep in memory: a range is one walk over neighbouring records, and counting live keys
 //! adds up what the branches know.
 //!
-//! What it does not do: it grants no leases yet (a put that names one is refused), and writes no
+//! What it does not do: it does not know when a lease expires (`server::lessor` does), and writes no
 //! file.
 
 pub mod command;
+pub mod lease;
 pub mod validate;
 pub mod watch;
 

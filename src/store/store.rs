@@ -1,21 +1,22 @@
 //! The store itself: applies entries, one after another.
 
 use urd_proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeResponse, PutRequest, PutResponse,
-    TxnResponse,
+    CompactionRequest, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
+    LeaseRevokeResponse, PutRequest, PutResponse, TxnResponse,
 };
 
 use super::check::{Fault, check};
 use super::command::{Batch, Command};
 use super::compaction::{self, Sweep};
 use super::keys::META_KEY;
+use super::lease::{LeaseChange, Leases};
 use super::meta::Meta;
 use super::mvcc::{Scratch, Writer, check_put};
 use super::range_scan::header;
 use super::txn;
 use super::view::View;
 use crate::error::Rejected;
-use crate::ids::{Index, Revision, Term};
+use crate::ids::{Index, LeaseId, PageId, Revision, Term};
 use crate::tree::{Checkpoint, Counted, Read, Stamp, Statistics, Tree, Written};
 
 /// What became of a request: part of the applied result, equal on every member.
@@ -28,6 +29,12 @@ pub enum Response {
     DeleteRange(DeleteRangeResponse),
     Txn(TxnResponse),
     Compaction(CompactionResponse),
+    LeaseGrant(LeaseGrantResponse),
+    LeaseRevoke(LeaseRevokeResponse),
+    /// Nobody waits for it but the member that proposed it.
+    LeaseCheckpoints,
+    /// As before.
+    LeaseExpiry,
 }
 
 /// The replicated state and its one writer.
@@ -40,6 +47,8 @@ pub struct Store {
     published: Meta,
     sweep: Option<Sweep>,
     scratch: Scratch,
+    /// What the last entry did to leases.
+    lease_changes: Vec<LeaseChange>,
 }
 
 impl Store {
@@ -61,7 +70,7 @@ impl Store {
             None if tree.statistics().records == 0 => return Ok(Self::of(tree)),
             None => return Err(Fault::new("the tree has records, but not the store's numbers")),
         };
-        Ok(Self { tree, meta, published: meta, sweep: None, scratch: Scratch::default() })
+        Ok(Self { tree, meta, published: meta, ..Self::default() })
     }
 
     fn of(tree: Tree) -> Self {
@@ -76,14 +85,16 @@ impl Store {
         let Meta { applied, term: applied_term, .. } = self.meta;
         assert!(index > applied, "entry {index} comes after entry {applied}");
         assert!(term >= applied_term, "entry {index} goes back from term {applied_term} to {term}");
-        let outcomes = batch.commands().iter().map(|command| self.apply_command(command)).collect();
+        self.lease_changes.clear();
+        let commands = batch.commands().iter();
+        let outcomes = commands.map(|command| self.apply_command(index, command)).collect();
         self.meta.applied = index;
         self.meta.term = term;
         self.meta.check();
         outcomes
     }
 
-    fn apply_command(&mut self, command: &Command) -> Outcome {
+    fn apply_command(&mut self, index: Index, command: &Command) -> Outcome {
         match command {
             Command::Put(request) => self.put(request).map(Response::Put),
             Command::DeleteRange(request) => {
@@ -93,7 +104,45 @@ impl Store {
                 self.write(|writer, meta| txn::apply(writer, meta, request)).map(Response::Txn)
             }
             Command::Compaction(request) => self.compact(request).map(Response::Compaction),
+            Command::LeaseGrant(request) => {
+                self.lease(index, |leases| leases.grant(request)).map(Response::LeaseGrant)
+            }
+            Command::LeaseRevoke(request) => {
+                self.lease(index, |leases| leases.revoke(request)).map(Response::LeaseRevoke)
+            }
+            Command::LeaseCheckpoints(request) => self.lease(index, |leases| {
+                leases.checkpoint(request);
+                Ok(Response::LeaseCheckpoints)
+            }),
+            Command::LeaseExpiry(request) => {
+                // Each lease's keys go in a revision of their own.
+                for &id in &request.leases {
+                    self.lease(index, |leases| {
+                        leases.expire(LeaseId(id), Index(request.as_of));
+                        Ok(())
+                    })?;
+                }
+                Ok(Response::LeaseExpiry)
+            }
         }
+    }
+
+    /// Runs a request about leases.
+    fn lease<T>(
+        &mut self,
+        index: Index,
+        request: impl FnOnce(&mut Leases<'_, '_>) -> Result<T, Rejected>,
+    ) -> Result<T, Rejected> {
+        let mut changes = std::mem::take(&mut self.lease_changes);
+        let result = self.write(|writer, _| request(&mut Leases::new(writer, index, &mut changes)));
+        self.lease_changes = changes;
+        result
+    }
+
+    /// What the last entry did to leases, in order. A leader's timers follow it.
+    #[must_use]
+    pub fn lease_changes(&self) -> &[LeaseChange] {
+        &self.lease_changes
     }
 
     fn put(&mut self, request: &PutRequest) -> Result<PutResponse, Rejected> {
@@ -177,6 +226,22 @@ impl Store {
     #[must_use]
     pub fn is_checkpointing(&self) -> bool {
         self.tree.is_checkpointing()
+    }
+
+    /// See [`Tree::dense_end`].
+    #[must_use]
+    pub fn dense_end(&self) -> PageId {
+        self.tree.dense_end()
+    }
+
+    /// See [`Tree::relocate`].
+    pub fn relocate(&mut self, from: &[u8], limit: PageId, leaves: usize) -> Option<Vec<u8>> {
+        self.tree.relocate(from, limit, leaves)
+    }
+
+    /// See [`Tree::cut_end`].
+    pub fn cut_end(&mut self) {
+        self.tree.cut_end();
     }
 
     /// See [`Tree::tidy`].

@@ -24,7 +24,7 @@ use urd_proto::etcdserverpb::{
 };
 
 use super::meta::Meta;
-use super::mvcc::{Writer, check_put};
+use super::mvcc::{Writer, check_lease, check_previous};
 use super::range_scan::{collect, header};
 use super::validate;
 use super::view::View;
@@ -138,11 +138,13 @@ impl<'a, R: Read> Check<'a, R> {
             match &op.request {
                 Some(Request::RequestRange(range)) => self.check_range(range)?,
                 Some(Request::RequestPut(put)) => {
-                    check_put(self.reader, put, self.meta.revision)?;
+                    check_previous(self.reader, put, self.meta.revision)?;
                     let is_deleted = self.deleted_from.is_some_and(|from| from <= &*put.key);
                     if is_deleted && (put.ignore_value || put.ignore_lease) {
                         return Err(Rejected::KeyNotFound);
                     }
+                    // Unlike a put of its own, one in a transaction looks for its lease last.
+                    check_lease(self.reader, put)?;
                 }
                 Some(Request::RequestDeleteRange(delete)) if *delete.range_end == [0] => {
                     let from = self.deleted_from.map_or(&*delete.key, |at| at.min(&delete.key));

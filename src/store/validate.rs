@@ -12,11 +12,12 @@ use std::ops::Bound;
 use urd_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use urd_proto::etcdserverpb::request_op::Request;
 use urd_proto::etcdserverpb::{
-    DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 
 use super::scan::{has_revision_filter, is_default_order};
 use crate::error::Rejected;
+use crate::limits;
 
 /// Checks a range.
 pub fn range(request: &RangeRequest) -> Result<(), Rejected> {
@@ -60,6 +61,11 @@ pub fn put(request: &PutRequest) -> Result<(), Rejected> {
 /// Checks a deletion.
 pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), Rejected> {
     if request.key.is_empty() { Err(Rejected::EmptyKey) } else { Ok(()) }
+}
+
+/// Checks a grant. A TTL that is too short, or negative, is no fault: the shortest is granted then.
+pub fn lease_grant(request: &LeaseGrantRequest) -> Result<(), Rejected> {
+    if request.ttl > limits::LEASE_TTL_MAX { Err(Rejected::LeaseTtlTooLarge) } else { Ok(()) }
 }
 
 /// Checks a transaction with all it holds. `ops_max` bounds its longest list; a nested one may use

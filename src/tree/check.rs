@@ -87,9 +87,10 @@ impl Tree {
             ensure!(self.pages.pages_at(page) == pages, page, pages, self.pages.pages_at(page));
             enter(page, pages, "in the tree")?;
         }
-        let replaced = self.pages.replaced().iter().map(|retired| retired.page);
-        for page in self.pages.waiting_pages().chain(replaced) {
-            enter(page, self.pages.pages_at(page), "waiting")?;
+        for retired in self.pages.waiting_pages().chain(self.pages.replaced().iter().copied()) {
+            let (page, pages) = (retired.page, retired.pages as usize);
+            ensure!(self.pages.pages_at(page) == pages, page, pages, self.pages.pages_at(page));
+            enter(page, pages, "waiting")?;
         }
         for (page, pages) in self.free_sets() {
             enter(page, pages, "a checkpoint's set of free pages")?;

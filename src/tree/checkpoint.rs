@@ -40,7 +40,7 @@ use crate::ids::PageId;
 /// Pages that go into one write, where they lie side by side.
 const WRITE_PAGES: usize = 64;
 /// Bytes after which what was written is flushed, so that the last flush, and a log write beside it, do not wait for all.
-const FLUSH_BYTES: usize = 2 << 20;
+const FLUSH_BYTES: usize = 8 << 20;
 /// The file grows by this much at once.
 const GROWTH_BYTES: u64 = 16 << 20;
 
@@ -325,8 +325,8 @@ impl Tree {
                 set[usize::try_from(id / 8).expect("invariant: bounded")] |= 1 << (id % 8);
             }
         };
-        for page in self.pages.waiting_pages() {
-            free(page, self.pages.pages_at(page));
+        for retired in self.pages.waiting_pages() {
+            free(retired.page, retired.pages as usize);
         }
         if let Some(durable) = &self.books.durable {
             free(durable.free.page, durable.free.pages);
@@ -492,6 +492,19 @@ impl<D: Disk> CheckpointFile<D> {
             }
             Err(source) => Err(failed(source)),
         }
+    }
+
+    /// Gives back to the file system what is behind the pages of a checkpoint, the newest durable one.
+    ///
+    /// # Errors
+    /// [`Failure::Io`].
+    pub async fn cut(&self, written: &Written) -> Result<(), Failure> {
+        let bytes = written.meta.end.0 * PAGE_BYTES as u64;
+        let failed =
+            |source| Failure::Io { file: self.path(), action: "truncate", offset: bytes, source };
+        self.file.truncate(bytes).await.map_err(failed)?;
+        self.room.set(bytes);
+        self.flush().await
     }
 
     /// Lets go of the file.

@@ -70,6 +70,22 @@ impl Freelist {
         self.count += pages as u64;
     }
 
+    /// Lets the next search for a run begin at the front.
+    pub(super) fn rewind(&mut self) {
+        self.run_hint = 0;
+    }
+
+    /// Gives back the free ids at the end, as if they had never been used. Returns the new end.
+    pub(super) fn cut_end(&mut self) -> PageId {
+        while self.end > FIRST_PAGE.0 && self.is_free(PageId(self.end - 1)) {
+            self.end -= 1;
+            self.free.remove(index(PageId(self.end)));
+            self.count -= 1;
+        }
+        self.rewind();
+        self.end()
+    }
+
     /// Number of free ids.
     pub(super) fn count(&self) -> u64 {
         self.count

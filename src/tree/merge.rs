@@ -97,7 +97,7 @@ impl Tree {
     /// Drops the run of a separator, when it has one.
     fn drop_key_run(&mut self, branch: PageId, index: usize) {
         if let CellKey::Run { run, .. } = self.pages.node(branch).key(index) {
-            self.pages.drop_run(run.page);
+            self.pages.drop_run(run);
         }
     }
 

@@ -73,6 +73,7 @@ mod merge;
 mod page;
 mod pages;
 mod read;
+mod relocate;
 mod retired;
 mod run;
 mod snapshot;

@@ -15,7 +15,7 @@
 
 use super::cell::{
     BRANCH_HEAD_BYTES, BranchCell, CHILD_AT, COUNTED_AT, CellKey, FLAG_COUNTED, KEY_LEN_AT,
-    LEAF_HEAD_BYTES, LeafCell, VALUE_LEN_AT, key_part,
+    LEAF_HEAD_BYTES, LeafCell, RUN_REF_BYTES, VALUE_LEN_AT, key_part,
 };
 use crate::ids::PageId;
 
@@ -282,6 +282,26 @@ impl Node {
     pub(super) fn set_child(&mut self, index: usize, child: PageId) {
         debug_assert_eq!(self.kind(), Kind::Branch);
         self.cell_mut(index)[CHILD_AT..CHILD_AT + 8].copy_from_slice(&child.0.to_le_bytes());
+    }
+
+    /// Points the key of cell `index`, which stands in a run, at page `run`.
+    pub(super) fn set_key_run(&mut self, index: usize, run: PageId) {
+        debug_assert!(self.key(index).run().is_some());
+        let end = self.slot(index) + self.head_bytes() + self.key(index).len();
+        self.set_run(end, run);
+    }
+
+    /// Points the value of record `index`, which stands in a run, at page `run`.
+    pub(super) fn set_value_run(&mut self, index: usize, run: PageId) {
+        debug_assert!(self.record(index).value.run().is_some());
+        let end = self.slot(index) + self.cell_len(index);
+        self.set_run(end, run);
+    }
+
+    /// Sets the page of the run reference that ends at `end`.
+    fn set_run(&mut self, end: usize, run: PageId) {
+        let at = end - RUN_REF_BYTES;
+        self.bytes[at..at + 8].copy_from_slice(&run.0.to_le_bytes());
     }
 
     /// Sets how many counted records are beneath child `index`.

@@ -172,7 +172,7 @@ impl Pages {
         Arc::get_mut(&mut copy)
             .expect("invariant: nobody refers to a new page")
             .set_version(self.version);
-        self.drop_page(id, born);
+        self.drop_page(id, 1, born);
         self.place(Slot::Node(copy), 1)
     }
 
@@ -190,20 +190,21 @@ impl Pages {
 
     /// Drops a leaf or branch that the tree no longer refers to.
     pub(super) fn drop_node(&mut self, id: PageId) {
-        self.drop_page(id, self.node(id).version());
+        self.drop_page(id, 1, self.node(id).version());
     }
 
     /// Drops a run that the tree no longer refers to.
-    pub(super) fn drop_run(&mut self, id: PageId) {
-        self.drop_page(id, self.run_version(id));
+    pub(super) fn drop_run(&mut self, run: RunRef) {
+        self.drop_page(run.page, run_pages(run.len as usize), self.run_version(run.page));
     }
 
-    fn drop_page(&mut self, page: PageId, born: u64) {
+    fn drop_page(&mut self, page: PageId, pages: usize, born: u64) {
         if born == self.version {
-            self.free(page);
+            self.free(page, pages);
         } else {
             self.unwritten.remove(page);
-            self.replaced.push(Retired { page, born });
+            let pages = u32::try_from(pages).expect("invariant: a run's length is bounded");
+            self.replaced.push(Retired { page, pages, born });
         }
     }
 
@@ -251,7 +252,7 @@ impl Pages {
                 Some(Slot::Run(_)) => self.directory.clear_run(retired.page),
                 Some(Slot::Vacant) | None => {}
             }
-            self.free(retired.page);
+            self.free(retired.page, retired.pages as usize);
         }
         self.unseen.is_empty()
     }
@@ -274,8 +275,8 @@ impl Pages {
     }
 
     /// Published pages that the newest snapshot does not see, and that are not free.
-    pub(super) fn waiting_pages(&self) -> impl Iterator<Item = PageId> + '_ {
-        self.versions.iter().chain(self.unseen.iter().copied()).map(|retired| retired.page)
+    pub(super) fn waiting_pages(&self) -> impl Iterator<Item = Retired> + '_ {
+        self.versions.iter().chain(self.unseen.iter().copied())
     }
 
     /// All snapshots that someone holds, for the checker.
@@ -311,8 +312,8 @@ impl Pages {
     /// Takes back pages of a checkpoint that was given up, but for those that have gone meanwhile.
     pub(super) fn put_unwritten(&mut self, pages: &[PageId]) {
         let mut gone = Marks::default();
-        for page in self.waiting_pages().chain(self.replaced.iter().map(|it| it.page)) {
-            gone.insert(page);
+        for retired in self.waiting_pages().chain(self.replaced.iter().copied()) {
+            gone.insert(retired.page);
         }
         for &page in pages.iter().filter(|&&page| !gone.contains(page)) {
             self.unwritten.insert(page);
@@ -333,13 +334,20 @@ impl Pages {
         }
     }
 
+    /// Gives back the free ids at the end. Returns the new end.
+    pub(super) fn cut_end(&mut self) -> PageId {
+        let end = self.freelist.cut_end();
+        self.slots.truncate(index(end));
+        end
+    }
+
     /// How many leaves, branches and runs are in the heap.
     #[cfg(test)]
     pub(super) fn in_heap(&self) -> usize {
         self.slots.iter().filter(|slot| !matches!(slot, Slot::Vacant)).count()
     }
 
-    /// How many pages start at `id`; 0 when nothing does.
+    /// How many pages start at `id`; 0 when nothing does. For the checker: it may read the page.
     pub(super) fn pages_at(&self, id: PageId) -> usize {
         match self.slots.get(index(id)) {
             Some(Slot::Node(_)) => 1,
@@ -363,8 +371,7 @@ impl Pages {
         id
     }
 
-    fn free(&mut self, id: PageId) {
-        let pages = self.pages_at(id);
+    fn free(&mut self, id: PageId, pages: usize) {
         let slot = self.slots.get_mut(index(id)).map(|slot| std::mem::replace(slot, Slot::Vacant));
         self.freelist.release(id, pages);
         if let Some(Slot::Node(node)) = slot {

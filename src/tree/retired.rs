@@ -23,6 +23,8 @@ const SWEEP_MAX: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Retired {
     pub(super) page: PageId,
+    /// How many pages it takes: kept here, so that nobody touches a page, evicted perhaps, to let it go.
+    pub(super) pages: u32,
     /// The version that wrote it.
     pub(super) born: u64,
 }

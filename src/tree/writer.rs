@@ -199,7 +199,7 @@ impl Tree {
         let cell = self.pages.node(leaf.page).record(leaf.index);
         let runs = [cell.key.run(), cell.value.run()];
         for run in runs.into_iter().flatten() {
-            self.pages.drop_run(run.page);
+            self.pages.drop_run(run);
         }
     }
 

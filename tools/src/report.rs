@@ -24,7 +24,7 @@ pub fn latency_histogram() -> Histogram<u64> {
 /// The run as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// `put` or `range`.
+    /// The subcommand's name.
     pub workload: String,
     pub endpoints: Vec<String>,
     pub conns: usize,
@@ -52,6 +52,26 @@ pub struct Report {
     pub cpu_us_per_request: f64,
     pub over_time: Vec<Second>,
     /// Pairs of a latency in nanoseconds and how often it was recorded.
+    pub histogram: Vec<(u64, u64)>,
+    /// The requests by their kinds, and what is measured beside requests (events, set-up).
+    #[serde(default)]
+    pub kinds: Vec<Kind>,
+    /// What is counted and has no latency.
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// One kind of what a run did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Kind {
+    pub name: String,
+    /// How many ended well. Only these are in the latencies.
+    pub count: u64,
+    pub errors: u64,
+    /// From the begin of the first to the end of the last.
+    pub seconds: f64,
+    pub per_second: f64,
+    pub latency: Latency,
     pub histogram: Vec<(u64, u64)>,
 }
 

@@ -131,6 +131,17 @@ pub fn answer<N: Node>(node: &N, published: &Published, reply: Box<dyn Reply>, o
             fill(&mut response.header);
             Encoded::new(&response)
         }
+        Ok(Response::LeaseGrant(mut response)) => {
+            fill(&mut response.header);
+            Encoded::new(&response)
+        }
+        Ok(Response::LeaseRevoke(mut response)) => {
+            fill(&mut response.header);
+            Encoded::new(&response)
+        }
+        Ok(Response::LeaseCheckpoints | Response::LeaseExpiry) => {
+            unreachable!("invariant: no client can ask for it")
+        }
         Err(rejected) => return reply.fail(rejected.into()),
     };
     reply.unary(encoded);
@@ -153,15 +164,9 @@ pub fn answer_range<N: Node>(node: &Rc<N>, request: RangeRequest, reply: Box<dyn
         Step::More => {
             let working = Rc::clone(node);
             node.spawn(async move {
-                while reply.congested() || !begin_large(&*working) {
-                    if reply.cancelled() {
-                        return reply.fail(Status::new(Code::Cancelled, "context canceled"));
-                    }
-                    working.sleep(LARGE_INTERVAL).await;
-                }
+                let Some(reply) = begin_large(&*working, reply).await else { return };
                 finish_range(&*working, &published, scan, encoded, reply).await;
-                let large = working.large_answers();
-                large.set(large.get() - 1);
+                end_large(&*working);
             });
         }
     }
@@ -170,14 +175,46 @@ pub fn answer_range<N: Node>(node: &Rc<N>, request: RangeRequest, reply: Box<dyn
 /// How often a large range looks whether it may go on.
 const LARGE_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Takes one of the shard's places for large answers, if one is free: what is being made is bounded, whoever asks.
-fn begin_large<N: Node>(node: &N) -> bool {
+/// Takes one of the shard's places for large answers as soon as one is free: what is being made is bounded, whoever
+/// asks. `None` when the caller has gone meanwhile.
+pub(super) async fn begin_large<N: Node>(
+    node: &N,
+    reply: Box<dyn Reply>,
+) -> Option<Box<dyn Reply>> {
     let large = node.large_answers();
-    let free = large.get() < limits::LARGE_ANSWERS_PER_SHARD_MAX;
-    if free {
-        large.set(large.get() + 1);
+    while reply.congested() || large.get() >= limits::LARGE_ANSWERS_PER_SHARD_MAX {
+        if reply.cancelled() {
+            reply.fail(Status::new(Code::Cancelled, "context canceled"));
+            return None;
+        }
+        node.sleep(LARGE_INTERVAL).await;
     }
-    free
+    large.set(large.get() + 1);
+    Some(reply)
+}
+
+/// Gives back what [`begin_large`] took.
+pub(super) fn end_large<N: Node>(node: &N) {
+    let large = node.large_answers();
+    large.set(large.get() - 1);
+}
+
+/// Why a large answer in the making, of `what`, need not be finished, if so.
+pub(super) fn in_vain(
+    reply: &dyn Reply,
+    encoded: &Encoded,
+    what: &str,
+    advice: &str,
+) -> Option<Status> {
+    if reply.cancelled() {
+        return Some(Status::new(Code::Cancelled, "context canceled"));
+    }
+    // etcd's clients refuse larger messages; building one would only cost memory.
+    (encoded.payload_len() > limits::RESPONSE_BYTES_MAX).then(|| {
+        let max = limits::RESPONSE_BYTES_MAX;
+        let text = format!("etcdserver: the {what} is larger than {max} bytes{advice}");
+        Status::new(Code::ResourceExhausted, text)
+    })
 }
 
 /// Goes on with a range that did not fit one slice.
@@ -190,18 +227,8 @@ async fn finish_range<N: Node>(
 ) {
     loop {
         futures_lite::future::yield_now().await;
-        if reply.cancelled() {
-            return reply.fail(Status::new(Code::Cancelled, "context canceled"));
-        }
-        if encoded.payload_len() > limits::RESPONSE_BYTES_MAX {
-            // etcd's clients refuse larger messages; building one would only cost memory.
-            return reply.fail(Status::new(
-                Code::ResourceExhausted,
-                format!(
-                    "etcdserver: the range is larger than {} bytes; ask for it in pages (limit)",
-                    limits::RESPONSE_BYTES_MAX
-                ),
-            ));
+        if let Some(status) = in_vain(&*reply, &encoded, "range", "; ask for it in pages (limit)") {
+            return reply.fail(status);
         }
         if let Step::Done(tail) = scan.step(limits::RANGE_SLICE_BYTES, encoded.buffer()) {
             encoded.append(&range_tail(node, published, &tail));

@@ -1,20 +1,24 @@
 //! `etcdserverpb.Maintenance`, as much of it as one member without a checkpoint file has.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use urd_proto::etcdserverpb::alarm_request::AlarmAction;
 use urd_proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse,
-    StatusRequest, StatusResponse,
+    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, HashKvRequest,
+    HashKvResponse, HashRequest, HashResponse, StatusRequest, StatusResponse,
 };
 
 use super::decode;
 use crate::api::call::{Code, Encoded, Reply, Status};
 use crate::api::node::{Node, header};
+use crate::error::Unavailable;
 use crate::store::{HashScan, TreeHash};
 use crate::version::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 
+/// How often a call looks whether its defragmentation is through.
+const DEFRAGMENTED_INTERVAL: Duration = Duration::from_millis(10);
 /// Bytes hashed before other work of the shard gets its turn.
 const HASH_SLICE_BYTES: usize = 256 * 1024;
 
@@ -58,6 +62,31 @@ pub fn alarm<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
     let published = node.published();
     let header = header(node.identity(), &published, published.view.revision());
     reply.unary(Encoded::new(&AlarmResponse { header: Some(header), alarms: Vec::new() }));
+}
+
+/// `Defragment`: gives space back to the file system while everything else goes on. Its answer has no header, as
+/// etcd's has none.
+pub fn defragment<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
+    if let Err(status) = decode::<DefragmentRequest>(message) {
+        return reply.fail(status);
+    }
+    let number = node.defragment();
+    let waiting = Rc::clone(node);
+    node.spawn(async move {
+        loop {
+            if reply.cancelled() {
+                return reply.fail(Status::new(Code::Cancelled, "context canceled"));
+            }
+            if waiting.is_draining() {
+                return reply.fail(Unavailable::Stopped.into());
+            }
+            match waiting.defragmented(number) {
+                Some(true) => return reply.unary(Encoded::new(&DefragmentResponse::default())),
+                Some(false) => return reply.fail(Unavailable::NoSpace.into()),
+                None => waiting.sleep(DEFRAGMENTED_INTERVAL).await,
+            }
+        }
+    });
 }
 
 /// `Hash`: of the whole tree.

@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod health;
 pub mod kv;
+pub mod lease;
 pub mod maintenance;
 pub mod watch;
 
@@ -24,8 +25,14 @@ pub fn dispatch<N: Node>(node: &Rc<N>, call: Call) {
         Method::Txn => kv::txn(node, &message, reply),
         Method::Compact => kv::compact(node, &message, reply),
         Method::Watch => watch::watch(node, reply),
+        Method::LeaseGrant => lease::grant(node, &message, reply),
+        Method::LeaseRevoke => lease::revoke(node, &message, reply),
+        Method::LeaseKeepAlive => lease::keep_alive(node, reply),
+        Method::LeaseTimeToLive => lease::time_to_live(node, &message, reply),
+        Method::LeaseLeases => lease::leases(node, &message, reply),
         Method::MemberList => cluster::member_list(node, &message, reply),
         Method::Alarm => maintenance::alarm(node, &message, reply),
+        Method::Defragment => maintenance::defragment(node, &message, reply),
         Method::Status => maintenance::status(node, &message, reply),
         Method::Hash => maintenance::hash(node, &message, reply),
         Method::HashKv => maintenance::hash_kv(node, &message, reply),

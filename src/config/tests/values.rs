@@ -1,8 +1,10 @@
 //! Values, form by form.
 
+use std::time::Duration;
+
 use crate::config::url::{ListenUrl, Url};
 use crate::config::values::{boolean, cpus, duration, integer, list, nanoseconds, unsigned, urls};
-use crate::config::{Scheme, url};
+use crate::config::{Config, Scheme, url};
 
 const PARSE_ERROR: &str = "parse error";
 
@@ -187,5 +189,20 @@ fn only_what_can_be_bound_is_listened_on() {
     {
         let reason = listen(text).unwrap_err();
         assert!(reason.contains(text), "{reason}");
+    }
+}
+
+/// What etcd 3.4 grants for a TTL of 0 under the same flags.
+#[test]
+fn the_shortest_lease_follows_from_the_election_timeout() {
+    for (heartbeat, election, seconds) in
+        [(100, 1000, 2), (100, 2000, 3), (100, 700, 1), (100, 5000, 8), (300, 1600, 3)]
+    {
+        let config = Config {
+            heartbeat_interval: Duration::from_millis(heartbeat),
+            election_timeout: Duration::from_millis(election),
+            ..Config::default()
+        };
+        assert_eq!(config.lease_ttl_min(), seconds, "{heartbeat} {election}");
     }
 }

@@ -197,35 +197,6 @@ fn streams_that_were_reset_count_until_the_service_has_answered() {
     });
 }
 
-/// A request that waits for room and expires leaves its slot, which the next stream takes: that one is not handed on
-/// before it is whole.
-#[test]
-fn a_slot_whose_request_expired_while_it_waited_is_the_next_streams() {
-    with_server(Options { streams_max: 2, ..Options::default() }, async |server| {
-        let mut raw = server.raw().await;
-        let reset = raw_frame(RESET, 0, 1, &[0, 0, 0, 8]);
-        let begin = [preface(), call(1, RANGE, b""), reset, call(3, RANGE, b"")].concat();
-        write(&mut raw, &begin).await;
-        until(|| server.toy.held.borrow().len() == 2).await;
-        let mut expires = headers(PUT);
-        expires.extend([0, 12]);
-        expires.extend(b"grpc-timeout\x0320m");
-        let body = frame(b"expires");
-        write(&mut raw, &raw_frame(HEADERS, END_HEADERS, 5, &expires)).await;
-        write(&mut raw, &raw_frame(DATA, END_STREAM, 5, &body)).await;
-        glommio::timer::sleep(Duration::from_millis(200)).await;
-        write(&mut raw, &raw_frame(HEADERS, END_HEADERS, 7, &headers(PUT))).await;
-        glommio::timer::sleep(Duration::from_millis(20)).await;
-        server.toy.answer_held(b"");
-        server.toy.answer_held(b"");
-        glommio::timer::sleep(Duration::from_millis(20)).await;
-        assert_eq!(server.toy.taken.get(), 2);
-        write(&mut raw, &raw_frame(DATA, END_STREAM, 7, &frame(b"whole"))).await;
-        until(|| server.toy.taken.get() == 3).await;
-        assert_eq!(server.connections.statistics().refused.get(), 0);
-    });
-}
-
 #[test]
 fn a_client_that_stops_reading_is_closed_and_hurts_nobody() {
     let options = Options {

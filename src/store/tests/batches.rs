@@ -6,8 +6,11 @@ use prost::Message;
 use super::{Feed, compact, delete, put, txn_of};
 use crate::ids::{Index, Term};
 use crate::store::Store;
-use crate::store::command::{Batch, BatchBuilder, Command, DecodeError, FORMAT_VERSION, Kind};
+use crate::store::command::{
+    Batch, BatchBuilder, Command, DecodeError, FORMAT_VERSION, Kind, LeaseCheckpoints, LeaseExpiry,
+};
 use urd_proto::etcdserverpb::request_op::Request;
+use urd_proto::etcdserverpb::{LeaseCheckpoint, LeaseGrantRequest, LeaseRevokeRequest};
 
 fn commands() -> Vec<Command> {
     vec![
@@ -15,6 +18,13 @@ fn commands() -> Vec<Command> {
         Command::DeleteRange(delete("a", "b")),
         Command::Txn(txn_of(vec![Request::RequestPut(put("c", "2"))])),
         compact(1),
+        Command::LeaseGrant(LeaseGrantRequest { id: -1, ttl: 60 }),
+        Command::LeaseRevoke(LeaseRevokeRequest { id: i64::MAX }),
+        Command::LeaseCheckpoints(LeaseCheckpoints {
+            as_of: 7,
+            checkpoints: vec![LeaseCheckpoint { id: 1, remaining_ttl: 5 }],
+        }),
+        Command::LeaseExpiry(LeaseExpiry { as_of: u64::MAX, leases: vec![1, -2] }),
     ]
 }
 

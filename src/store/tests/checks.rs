@@ -1,6 +1,6 @@
 //! The check finds what it claims to find: a sound tree, damaged in one place at a time.
 
-use crate::ids::Revision;
+use crate::ids::{LeaseId, Revision};
 use crate::store::keys::{self, ChangeId, ChangeKind};
 use crate::store::meta::Meta;
 use crate::store::record::{Record, TOMBSTONE_RECORD};
@@ -96,6 +96,50 @@ fn tables_that_disagree() {
     finds(|bench| assert!(bench.tree.remove(&kv(3))), "has no record of its kind in kv");
     finds(|bench| bench.rev(4, ChangeKind::Put), "has no record of its kind in kv");
     finds(|bench| bench.rev(5, ChangeKind::Tombstone), "stands in rev as");
+}
+
+/// Key `a` has lease 7 in its newest version, and is attached to it.
+fn with_lease(bench: &mut Bench) {
+    let mut record = Vec::new();
+    Record { create_revision: Revision(5), version: 1, lease: 7, value: b"" }
+        .write(at(5), &mut record);
+    bench.tree.insert(&kv(5), &record, Counted::Yes);
+    // TTL, remaining, granted.
+    bench.tree.insert(&lease(7), &[9, 0, 1], Counted::No);
+    bench.tree.insert(&attached(7, b"a"), &[], Counted::No);
+}
+
+fn lease(id: i64) -> Vec<u8> {
+    let mut key = Vec::new();
+    keys::lease(&mut key, LeaseId(id));
+    key
+}
+
+fn attached(id: i64, user_key: &[u8]) -> Vec<u8> {
+    let mut key = Vec::new();
+    keys::attached(&mut key, LeaseId(id), user_key);
+    key
+}
+
+#[test]
+fn leases_and_attachments_that_disagree() {
+    let mut sound = Bench::new();
+    with_lease(&mut sound);
+    assert_eq!(sound.faults(), []);
+    let leased = |damage: fn(&mut Bench) -> bool| {
+        move |bench: &mut Bench| {
+            with_lease(bench);
+            assert!(damage(bench));
+        }
+    };
+    finds(leased(|bench| bench.tree.remove(&lease(7))), "has lease 7, which is not there");
+    finds(leased(|bench| bench.tree.remove(&attached(7, b"a"))), "is not attached to its lease 7");
+    let stray = |bench: &mut Bench, key: &[u8]| {
+        with_lease(bench);
+        bench.tree.insert(key, &[], Counted::No);
+    };
+    finds(|bench| stray(bench, &attached(7, b"b")), "2 keys are attached, 1 have a lease");
+    finds(|bench| stray(bench, &attached(-8, b"a")), "2 keys are attached, 1 have a lease");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Keys and records as bytes.
 
-use crate::ids::Revision;
+use crate::ids::{LeaseId, Revision};
 use crate::store::keys::{self, ChangeId, ChangeKind, KvKey};
 use crate::store::record::{Record, TOMBSTONE_RECORD, is_tombstone};
 
@@ -58,6 +58,32 @@ fn rev_keys_are_in_the_order_of_changes() {
     keys::rev_mark(&mut value, ChangeKind::Tombstone);
     value.extend_from_slice(b"a\0");
     assert_eq!(keys::rev_value(&value), (ChangeKind::Tombstone, &b"a\0"[..]));
+}
+
+#[test]
+fn keys_of_leases_are_in_the_order_of_ids_then_of_user_keys() {
+    let mut encoded = Vec::new();
+    let ids = [i64::MIN, -1, 1, 255, 256, i64::MAX].map(LeaseId);
+    for id in ids {
+        let mut key = Vec::new();
+        keys::lease(&mut key, id);
+        assert_eq!(keys::lease_key(&key), Some(id));
+        assert_eq!(keys::attached_key(&key), None);
+        encoded.push(key);
+    }
+    for (id, user_key) in
+        ids.into_iter().flat_map(|id| [&b""[..], b"\0", b"a"].map(|key| (id, key)))
+    {
+        let mut key = Vec::new();
+        keys::attached(&mut key, id, user_key);
+        assert_eq!(keys::attached_key(&key), Some((id, user_key)));
+        assert_eq!(keys::lease_key(&key), None);
+        encoded.push(key);
+    }
+    let mut first_change = Vec::new();
+    keys::rev(&mut first_change, change(0, 0));
+    encoded.push(first_change);
+    assert!(encoded.is_sorted_by(|a, b| a < b));
 }
 
 #[test]

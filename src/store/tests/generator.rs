@@ -5,10 +5,11 @@ use fastrand::Rng;
 use urd_proto::etcdserverpb::compare::TargetUnion;
 use urd_proto::etcdserverpb::request_op::Request;
 use urd_proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    CompactionRequest, Compare, DeleteRangeRequest, LeaseCheckpoint, LeaseGrantRequest,
+    LeaseRevokeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 
-use crate::store::command::Command;
+use crate::store::command::{Command, LeaseCheckpoints, LeaseExpiry};
 
 /// Keys that are each other's prefixes, hold zeros and the highest byte, or are long.
 fn keys() -> Vec<Bytes> {
@@ -95,16 +96,50 @@ impl Generator {
         PutRequest {
             key: self.key(),
             value: if ignore_value { Bytes::new() } else { self.value() },
-            lease: if self.rng.u8(..50) == 0 { 7 } else { 0 },
+            lease: if self.rng.u8(..3) == 0 { self.lease() } else { 0 },
             prev_kv: self.rng.bool(),
             ignore_value,
-            ignore_lease: self.rng.u8(..20) == 0,
+            ignore_lease: self.rng.u8(..8) == 0,
         }
     }
 
     pub(super) fn delete_range(&mut self) -> DeleteRangeRequest {
         let (key, range_end) = (self.key(), self.range_end());
         DeleteRangeRequest { key, range_end, prev_kv: self.rng.bool() }
+    }
+
+    /// Mostly one of a few; most of those are granted most of the time.
+    fn lease(&mut self) -> i64 {
+        match self.rng.u8(..20) {
+            0 => self.rng.i64(..),
+            1 => i64::MIN,
+            2 => -1,
+            _ => self.rng.i64(1..4),
+        }
+    }
+
+    fn lease_command(&mut self, entries: u64) -> Command {
+        // Now and then of an entry before the lease was granted.
+        let as_of = if self.rng.u8(..4) == 0 { self.rng.u64(..=entries) } else { entries };
+        match self.rng.u8(..10) {
+            0..5 => Command::LeaseGrant(LeaseGrantRequest {
+                id: self.lease(),
+                ttl: self.rng.i64(1..100),
+            }),
+            5..7 => Command::LeaseRevoke(LeaseRevokeRequest { id: self.lease() }),
+            7..9 => {
+                let checkpoint = |generator: &mut Self| LeaseCheckpoint {
+                    id: generator.lease(),
+                    remaining_ttl: generator.rng.i64(0..50),
+                };
+                let checkpoints = (0..3).map(|_| checkpoint(self)).collect();
+                Command::LeaseCheckpoints(LeaseCheckpoints { as_of, checkpoints })
+            }
+            _ => {
+                let leases = (0..3).map(|_| self.lease()).collect();
+                Command::LeaseExpiry(LeaseExpiry { as_of, leases })
+            }
+        }
     }
 
     fn compare(&mut self, newest: i64) -> Compare {
@@ -148,11 +183,13 @@ impl Generator {
         (0..ops).map(|_| RequestOp { request: Some(op()) }).collect()
     }
 
-    pub(super) fn command(&mut self, newest: i64) -> Command {
-        match self.rng.u8(..20) {
+    /// After so many entries, of which the newest made revision `newest`.
+    pub(super) fn command(&mut self, newest: i64, entries: u64) -> Command {
+        match self.rng.u8(..24) {
             0..8 => Command::Put(self.put()),
             8..11 => Command::DeleteRange(self.delete_range()),
             11..19 => Command::Txn(self.txn(newest, 3)),
+            19..23 => self.lease_command(entries),
             _ => {
                 let revision = self.rng.i64(-1..=newest + 1);
                 Command::Compaction(CompactionRequest { revision, physical: false })

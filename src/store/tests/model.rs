@@ -8,8 +8,10 @@ use super::generator::Generator;
 use super::oracle::Oracle;
 use super::{Feed, assert_sound};
 use crate::error::Rejected;
+use crate::ids::LeaseId;
 use crate::limits::TXN_OPS_DEFAULT;
 use crate::store::command::Command;
+use crate::store::lease::Lease;
 use crate::store::{RangeScan, Step, View, is_read_only, validate};
 
 const COMMANDS: usize = 400;
@@ -37,12 +39,34 @@ pub(super) fn range_in_slices(
     Ok(response)
 }
 
+/// All leases, with the keys attached, read a few at a time.
+fn leases(view: &View) -> Vec<(i64, Lease, Vec<Vec<u8>>)> {
+    let mut leases = Vec::new();
+    let mut from = Some(LeaseId(i64::MIN));
+    while let Some(id) = from {
+        from = view.for_each_lease(id, 2, |id, lease| leases.push((id.0, lease, Vec::new())));
+    }
+    for (id, lease, keys) in &mut leases {
+        assert_eq!(view.lease(LeaseId(*id)), Some(*lease));
+        let mut from = Some(Vec::new());
+        while let Some(key) = from {
+            from = view.for_each_attached(LeaseId(*id), &key, 20, |key| keys.push(key.to_vec()));
+        }
+        assert_eq!(view.count_attached(LeaseId(*id), 3), keys.len().min(3));
+    }
+    leases
+}
+
 fn is_valid(command: &Command) -> bool {
     match command {
         Command::Put(request) => validate::put(request).is_ok(),
         Command::DeleteRange(request) => validate::delete_range(request).is_ok(),
         Command::Txn(request) => validate::txn(request, TXN_OPS_DEFAULT).is_ok(),
-        Command::Compaction(_) => true,
+        Command::LeaseGrant(_)
+        | Command::LeaseRevoke(_)
+        | Command::LeaseCheckpoints(_)
+        | Command::LeaseExpiry(_)
+        | Command::Compaction(_) => true,
     }
 }
 
@@ -52,7 +76,7 @@ fn run(seed: u64) {
     let mut oracle = Oracle::new();
     for step in 0..COMMANDS {
         let at = format!("seed {seed}, step {step}");
-        let command = generator.command(oracle.revision());
+        let command = generator.command(oracle.revision(), feed.index.0);
         if !is_valid(&command) {
             continue;
         }
@@ -74,6 +98,7 @@ fn run(seed: u64) {
         let view = feed.view();
         assert_eq!(view.revision().0, oracle.revision(), "{at}");
         assert_eq!(view.compacted().0, oracle.compacted(), "{at}");
+        assert_eq!(leases(&view), oracle.leases(), "{at}: {command:?}");
         for _ in 0..RANGES_EACH {
             let request = generator.range(oracle.revision());
             let budget = generator.rng().usize(0..200);
@@ -106,7 +131,7 @@ fn the_same_log_gives_the_same_state() {
         let (mut eager, mut lazy) = (Feed::new(), Feed::new());
         for step in 0..COMMANDS {
             let newest = eager.store.view().revision().0;
-            let command = generator.command(newest);
+            let command = generator.command(newest, eager.index.0);
             if !is_valid(&command) {
                 continue;
             }

@@ -10,13 +10,16 @@ use urd_proto::etcdserverpb::compare::TargetUnion;
 use urd_proto::etcdserverpb::request_op::Request;
 use urd_proto::etcdserverpb::response_op;
 use urd_proto::etcdserverpb::{
-    CompactionResponse, Compare, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+    CompactionResponse, Compare, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantResponse,
+    LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp,
+    ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
 use urd_proto::mvccpb::KeyValue;
 
 use crate::error::Rejected;
+use crate::ids::Index;
 use crate::store::command::Command;
+use crate::store::lease::Lease;
 use crate::store::{HashKv, Outcome, Response};
 
 type State = BTreeMap<Bytes, KeyValue>;
@@ -36,6 +39,9 @@ pub(super) struct Oracle {
     /// What etcd would still have on disk once its compactions are over.
     changes: Vec<Change>,
     compacted: i64,
+    leases: BTreeMap<i64, Lease>,
+    /// Commands applied, one an entry.
+    entries: u64,
 }
 
 fn header(revision: i64) -> Option<ResponseHeader> {
@@ -92,19 +98,26 @@ impl Work {
             if request.ignore_value {
                 kv.value = previous.value.clone();
             }
+            if request.ignore_lease {
+                kv.lease = previous.lease;
+            }
         }
         self.state.insert(kv.key.clone(), kv.clone());
         self.change(false, kv);
         PutResponse { header: header(main), prev_kv: previous.filter(|_| request.prev_kv) }
     }
 
-    fn delete_range(&mut self, request: &DeleteRangeRequest) -> DeleteRangeResponse {
-        let deleted: Vec<KeyValue> =
-            select(&self.state, &request.key, &request.range_end).cloned().collect();
-        for kv in &deleted {
+    fn delete_all(&mut self, kvs: &[KeyValue]) {
+        for kv in kvs {
             self.state.remove(&kv.key);
             self.change(true, KeyValue { key: kv.key.clone(), ..KeyValue::default() });
         }
+    }
+
+    fn delete_range(&mut self, request: &DeleteRangeRequest) -> DeleteRangeResponse {
+        let deleted: Vec<KeyValue> =
+            select(&self.state, &request.key, &request.range_end).cloned().collect();
+        self.delete_all(&deleted);
         DeleteRangeResponse {
             header: header(self.revision()),
             deleted: deleted.len() as i64,
@@ -116,7 +129,7 @@ impl Work {
 impl Oracle {
     pub(super) fn new() -> Self {
         let states = vec![State::new(), State::new()];
-        Self { states, changes: Vec::new(), compacted: -1 }
+        Self { states, changes: Vec::new(), compacted: -1, leases: BTreeMap::new(), entries: 0 }
     }
 
     pub(super) fn revision(&self) -> i64 {
@@ -131,12 +144,47 @@ impl Oracle {
         self.states.last().expect("there is always one")
     }
 
+    /// All leases, and of each the live keys that name it.
+    pub(super) fn leases(&self) -> Vec<(i64, Lease, Vec<Vec<u8>>)> {
+        let keys = |id: i64| {
+            let attached = self.newest().values().filter(move |kv| kv.lease == id);
+            attached.map(|kv| kv.key.to_vec()).collect()
+        };
+        self.leases.iter().map(|(&id, &lease)| (id, lease, keys(id))).collect()
+    }
+
+    fn work(&self) -> Work {
+        Work { state: self.newest().clone(), begin: self.revision(), changes: Vec::new() }
+    }
+
+    fn take_over(&mut self, mut work: Work) {
+        if !work.changes.is_empty() {
+            self.states.push(work.state);
+            self.changes.append(&mut work.changes);
+        }
+    }
+
+    fn revoke(&mut self, id: i64) {
+        self.leases.remove(&id);
+        let mut work = self.work();
+        let attached: Vec<KeyValue> =
+            work.state.values().filter(|kv| kv.lease == id).cloned().collect();
+        work.delete_all(&attached);
+        self.take_over(work);
+    }
+
+    /// Whether there is the lease that a member knew after so many entries.
+    fn has_lease_as_of(&self, id: i64, as_of: u64) -> bool {
+        self.leases.get(&id).is_some_and(|lease| lease.granted.0 <= as_of)
+    }
+
     pub(super) fn apply(&mut self, command: &Command) -> Outcome {
-        let mut work =
-            Work { state: self.newest().clone(), begin: self.revision(), changes: Vec::new() };
+        self.entries += 1;
+        let mut work = self.work();
         let response = match command {
             Command::Put(request) => {
-                self.check_put(request)?;
+                self.check_lease(request)?;
+                self.check_previous(request)?;
                 Response::Put(work.put(request))
             }
             Command::DeleteRange(request) => Response::DeleteRange(work.delete_range(request)),
@@ -157,11 +205,43 @@ impl Oracle {
                 self.compact(request.revision);
                 Response::Compaction(CompactionResponse { header: header(self.revision()) })
             }
+            Command::LeaseGrant(request) => {
+                if self.leases.contains_key(&request.id) {
+                    return Err(Rejected::LeaseExists);
+                }
+                let (id, ttl) = (request.id, request.ttl);
+                let lease = Lease { ttl, remaining: 0, granted: Index(self.entries) };
+                self.leases.insert(id, lease);
+                let header = header(self.revision());
+                Response::LeaseGrant(LeaseGrantResponse { header, id, ttl, error: String::new() })
+            }
+            Command::LeaseRevoke(request) => {
+                if !self.leases.contains_key(&request.id) {
+                    return Err(Rejected::LeaseNotFound);
+                }
+                self.revoke(request.id);
+                Response::LeaseRevoke(LeaseRevokeResponse { header: header(self.revision()) })
+            }
+            Command::LeaseCheckpoints(request) => {
+                for checkpoint in &request.checkpoints {
+                    if self.has_lease_as_of(checkpoint.id, request.as_of)
+                        && let Some(lease) = self.leases.get_mut(&checkpoint.id)
+                    {
+                        lease.remaining = checkpoint.remaining_ttl;
+                    }
+                }
+                Response::LeaseCheckpoints
+            }
+            Command::LeaseExpiry(request) => {
+                for &id in &request.leases {
+                    if self.has_lease_as_of(id, request.as_of) {
+                        self.revoke(id);
+                    }
+                }
+                Response::LeaseExpiry
+            }
         };
-        if !work.changes.is_empty() {
-            self.states.push(work.state);
-            self.changes.append(&mut work.changes);
-        }
+        self.take_over(work);
         Ok(response)
     }
 
@@ -178,10 +258,12 @@ impl Oracle {
         });
     }
 
-    fn check_put(&self, request: &PutRequest) -> Result<(), Rejected> {
-        if request.lease != 0 {
-            return Err(Rejected::LeaseNotFound);
-        }
+    fn check_lease(&self, request: &PutRequest) -> Result<(), Rejected> {
+        let is_there = request.lease == 0 || self.leases.contains_key(&request.lease);
+        if is_there { Ok(()) } else { Err(Rejected::LeaseNotFound) }
+    }
+
+    fn check_previous(&self, request: &PutRequest) -> Result<(), Rejected> {
         let keeps = request.ignore_value || request.ignore_lease;
         if keeps && !self.newest().contains_key(&request.key) {
             return Err(Rejected::KeyNotFound);
@@ -228,13 +310,14 @@ impl Oracle {
                     }
                 }
                 Some(Request::RequestPut(put)) => {
-                    self.check_put(put)?;
+                    self.check_previous(put)?;
                     let is_deleted = deleted
                         .iter()
                         .any(|delete| in_range(&put.key, &delete.key, &delete.range_end));
                     if (put.ignore_value || put.ignore_lease) && is_deleted {
                         return Err(Rejected::KeyNotFound);
                     }
+                    self.check_lease(put)?;
                 }
                 Some(Request::RequestDeleteRange(delete)) => deleted.push(delete),
                 Some(Request::RequestTxn(nested)) => self.check_txn(nested, path, deleted)?,

@@ -10,6 +10,7 @@
 //!       [min_mod=N] [max_mod=N] [min_create=N] [max_create=N]
 //! txn, then deeper: `if TARGET KEY [END] RELATION VALUE`, `then` and `else`, each with operations
 //! compact N      sweep N (looks at so many revisions)      records      hash [N]
+//! grant LEASE TTL      revoke LEASE      leases      as of the entry before: expire LEASE...      checkpoint LEASE REMAINING
 //! ```
 //!
 //! Keys: `*` as an end is the open one, `\0` a zero byte, `""` nothing.
@@ -23,15 +24,17 @@ use urd_proto::etcdserverpb::compare::TargetUnion;
 use urd_proto::etcdserverpb::request_op::Request;
 use urd_proto::etcdserverpb::response_op;
 use urd_proto::etcdserverpb::{
-    Compare, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
-    ResponseHeader, TxnRequest, TxnResponse,
+    Compare, DeleteRangeResponse, LeaseCheckpoint, LeaseGrantRequest, LeaseRevokeRequest,
+    PutRequest, PutResponse, RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
 };
 use urd_proto::mvccpb::KeyValue;
 
 use super::{Feed, compact, delete, op, put, range};
+use crate::ids::LeaseId;
 use crate::limits::TXN_OPS_DEFAULT;
-use crate::store::command::Command;
-use crate::store::{Outcome, Response, validate};
+use crate::store::command::{Command, LeaseCheckpoints, LeaseExpiry};
+use crate::store::lease::Lease;
+use crate::store::{Outcome, Response, View, validate};
 
 #[test]
 fn scripts_give_what_they_say() {
@@ -106,6 +109,25 @@ fn answer(feed: &mut Feed, block: &[&str]) -> String {
         // Without the one that holds the store's numbers.
         "records" => format!("{}\n", feed.store.statistics().records - 1),
         "compact" => show(&feed.apply(&compact(number(1)))),
+        "grant" => {
+            let request = LeaseGrantRequest { id: number(1), ttl: number(2) };
+            show(&feed.apply(&Command::LeaseGrant(request)))
+        }
+        "revoke" => {
+            let request = LeaseRevokeRequest { id: number(1) };
+            show(&feed.apply(&Command::LeaseRevoke(request)))
+        }
+        "expire" => {
+            let leases = words[1..].iter().map(|word| word.parse().expect("a number")).collect();
+            let request = LeaseExpiry { as_of: feed.index.0, leases };
+            show(&feed.apply(&Command::LeaseExpiry(request)))
+        }
+        "checkpoint" => {
+            let checkpoint = LeaseCheckpoint { id: number(1), remaining_ttl: number(2) };
+            let request = LeaseCheckpoints { as_of: feed.index.0, checkpoints: vec![checkpoint] };
+            show(&feed.apply(&Command::LeaseCheckpoints(request)))
+        }
+        "leases" => show_leases(&feed.view()),
         _ => {
             let (command, valid) = match operation(block) {
                 Request::RequestPut(request) => {
@@ -265,7 +287,26 @@ fn show(outcome: &Outcome) -> String {
         Ok(Response::DeleteRange(response)) => show_delete(response, 0),
         Ok(Response::Txn(response)) => show_txn(response, 0),
         Ok(Response::Compaction(response)) => format!("compacted{}\n", at(&response.header)),
+        Ok(Response::LeaseGrant(response)) => {
+            format!("granted {} for {}{}\n", response.id, response.ttl, at(&response.header))
+        }
+        Ok(Response::LeaseRevoke(response)) => format!("revoked{}\n", at(&response.header)),
+        Ok(Response::LeaseCheckpoints | Response::LeaseExpiry) => "done\n".to_owned(),
     }
+}
+
+fn show_leases(view: &View) -> String {
+    let mut text = String::new();
+    let all = view.for_each_lease(LeaseId(i64::MIN), usize::MAX, |id, lease| {
+        let Lease { ttl, remaining, .. } = lease;
+        write!(text, "{} of {ttl}, checkpointed {remaining}:", id.0).expect("a String grows");
+        view.for_each_attached(id, &[], usize::MAX, |key| {
+            write!(text, " {}", key.escape_ascii()).expect("a String grows");
+        });
+        text.push('\n');
+    });
+    assert_eq!(all, None);
+    text
 }
 
 fn at(header: &Option<ResponseHeader>) -> String {

@@ -1,7 +1,7 @@
 //! Requests that are wrong in themselves. The scripts have most; here are those with numbers.
 
 use urd_proto::etcdserverpb::request_op::Request;
-use urd_proto::etcdserverpb::{RangeRequest, RequestOp, TxnRequest};
+use urd_proto::etcdserverpb::{LeaseGrantRequest, RangeRequest, RequestOp, TxnRequest};
 
 use super::{bytes, delete, op, put, range, txn_of};
 use crate::error::Rejected;
@@ -57,6 +57,18 @@ fn a_streamed_range_is_in_natural_order_and_whole() {
     let filtered = RangeRequest { min_create_revision: 1, ..range("a", "") };
     assert_eq!(validate::range_stream(&filtered), Err(Rejected::StreamRevisionFilter));
     assert_eq!(validate::range_stream(&range("", "")), Err(Rejected::EmptyKey));
+}
+
+/// Only what is too long is a fault.
+#[test]
+fn a_lease_has_a_longest_ttl() {
+    let grant = |ttl| validate::lease_grant(&LeaseGrantRequest { id: 0, ttl });
+    for ttl in [i64::MIN, 0, 1, 9_000_000_000] {
+        assert_eq!(grant(ttl), Ok(()));
+    }
+    for ttl in [9_000_000_001, i64::MAX] {
+        assert_eq!(grant(ttl), Err(Rejected::LeaseTtlTooLarge));
+    }
 }
 
 /// Ranges to delete are kept merged; compared with looking at each of them.

@@ -354,6 +354,58 @@ fn a_failed_write_or_flush_is_said() {
     }
 }
 
+/// Moves all pages to the front and cuts the file, as the server does it.
+async fn defragment<D: Disk>(opened: &mut Opened<D>) {
+    save(opened, 50).await;
+    let limit = opened.tree.dense_end();
+    let mut next = Some(Vec::new());
+    while let Some(from) = next {
+        next = opened.tree.relocate(&from, limit, 3);
+        opened.tree.publish();
+        opened.tree.check().unwrap();
+    }
+    save(opened, 51).await;
+    opened.tree.cut_end();
+    opened.tree.publish();
+    let written = opened.tree.begin_checkpoint(stamp(52)).write(&opened.file).await.unwrap();
+    opened.file.cut(&written).await.unwrap();
+    opened.tree.end_checkpoint(written);
+    while !opened.tree.tidy(100) {}
+    opened.tree.check().unwrap();
+}
+
+#[test]
+fn moved_to_the_front_the_file_gets_shorter() {
+    let disk = MemoryDisk::new(512);
+    let (mut rng, mut model) = (fastrand::Rng::with_seed(13), Model::new());
+    let mut opened = open(&disk);
+    for index in 1..5 {
+        change(&mut opened.tree, &mut model, &mut rng, 500);
+        // Long keys make long separators, which stand in runs.
+        for n in 0..40_u32 {
+            let key = [&[b'l'; 1500][..], &n.to_be_bytes()].concat();
+            opened.tree.insert(&key, &[1; 900], counted(true));
+            model.insert(key, (vec![1; 900], true));
+        }
+        run(save(&mut opened, index)).unwrap();
+    }
+    let keys: Vec<_> = model.keys().cloned().collect();
+    for key in keys.into_iter().filter(|_| rng.u8(..4) > 0) {
+        opened.tree.remove(&key);
+        model.remove(&key);
+    }
+    let before = opened.tree.statistics();
+    run(defragment(&mut opened)).unwrap();
+    let after = opened.tree.statistics();
+    assert!(after.pages * 2 < before.pages, "{before:?}, {after:?}");
+    assert!(after.pages < after.pages - after.pages_free + after.pages / 4 + 66, "{after:?}");
+    assert_eq!(disk.bytes(NAME).len() as u64, after.bytes);
+    assert_same_records(&opened.tree, &model);
+    let opened = open(&disk);
+    assert_same_records(&opened.tree, &model);
+    finish(opened.tree);
+}
+
 /// On a real file, mapped: pages are read from it as soon as they have left the heap.
 #[test]
 fn pages_are_read_from_the_file() {
@@ -364,7 +416,7 @@ fn pages_are_read_from_the_file() {
         for start in 0..4 {
             let disk = UringDisk::open(&path).await.unwrap();
             let mut opened = checkpoint::open(disk, NAME).await.unwrap();
-            assert_eq!(opened.checkpoint.map(|meta| meta.number), (start > 0).then_some(start * 7));
+            assert_eq!(opened.checkpoint.map(|meta| meta.number), (start > 0).then_some(start * 9));
             assert_same_records(&opened.tree, &model);
             for index in 0..6 {
                 change(&mut opened.tree, &mut model, &mut rng, 300);
@@ -389,7 +441,7 @@ fn pages_are_read_from_the_file() {
                 assert_same_records(&snapshot, &seen);
                 snapshot.check().unwrap();
             }
-            save(&mut opened, 0).await;
+            defragment(&mut opened).await;
             let heap = opened.tree.pages.in_heap();
             assert_eq!(heap, 0, "pages are in the heap after they were written");
             opened.file.close().await.unwrap();

@@ -1,29 +1,30 @@
 //! One client connection's HTTP/2 and gRPC, without I/O: bytes in, bytes and finished calls out.
 //!
 //! Written to cost little per call, because a load generator shares the machine with what it
-//! measures. All calls of a connection are of one kind ([`RequestHead`]), so request headers are
-//! copied from a template; frames of many calls gather in one output buffer; responses are parsed
+//! measures. The kinds of calls are known ahead ([`RequestHead`]), so request headers are copied from
+//! templates; frames of many calls gather in one output buffer; responses are parsed
 //! where they were received; and a trailer block that equals the last good one is not decoded.
 //!
 //! The order of use: [`Connection::new`]; send [`output`](Connection::output); feed what arrives
 //! to [`receive`](Connection::receive); as long as [`room`](Connection::room) says so, start calls
-//! with [`start`](Connection::start); collect [`take_finished`](Connection::take_finished). After
-//! an error, or once [`draining`](Connection::draining) and without open calls, make a new one.
+//! with [`start`](Connection::start) or [`open_stream`](Connection::open_stream); collect
+//! [`take_messages`](Connection::take_messages), then [`take_finished`](Connection::take_finished).
+//! After an error, or once [`draining`](Connection::draining) and without open calls, make a new one.
 //!
-//! Deliberately not here: streaming calls, server push, priorities, TLS, compressed messages, and
+//! Deliberately not here: the client's end of a stream before the server's (a connection that is
+//! not wanted any more is dropped as a whole), server push, priorities, TLS, compressed messages, and
 //! flow control towards the server's memory: our windows are as large as the protocol allows.
 
-use super::request_head::{RequestHead, TABLE_RESIZE_TO_0};
+use super::request_head::{HeadEncoder, RequestHead};
 use super::response::Incoming;
 use super::status::CallError;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::mem;
 use urd_http2::frame::{
     ErrorCode, HEAD_BYTES, Head, PAYLOAD_BYTES_MAX, PREFACE, STREAM_ID_MAX, WINDOW_DEFAULT,
     WINDOW_MAX, flag, kind, setting,
 };
-use urd_http2::hpack::{Decoder, Fields, HeaderError, TABLE_BYTES_DEFAULT};
+use urd_http2::hpack::{Decoder, Fields, HeaderError};
 
 /// gRPC's head of a message: compressed flag and length.
 pub const MESSAGE_HEAD_BYTES: usize = 5;
@@ -50,6 +51,8 @@ pub enum ConnectionError {
 pub enum Keep {
     Message,
     Nothing,
+    /// The response is a stream of messages, each of which is [`Arrived`] by itself.
+    Each,
 }
 
 /// A response, its status being OK.
@@ -68,23 +71,24 @@ pub struct Finished<T> {
     pub outcome: Result<Response, CallError>,
 }
 
-/// Part of a request's message that the peer's windows did not admit yet.
-struct Upload {
-    stream: u32,
-    message: Vec<u8>,
-    sent: usize,
-    /// WINDOW_UPDATEs of this stream.
-    credit: i64,
+/// A message of a streaming response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    pub stream: u32,
+    pub message: Vec<u8>,
 }
 
-/// How requests' headers are sent; see [`RequestHead`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HeadMode {
-    Entering,
-    Indexed,
-    /// The peer's table must be emptied first, once.
-    LiteralAfterResize,
-    Literal,
+/// What is to be sent on a stream and the peer's windows did not admit yet.
+struct Upload {
+    stream: u32,
+    /// Messages with their heads.
+    bytes: Vec<u8>,
+    /// How much of these was sent.
+    sent: usize,
+    /// The peer's window of the stream, less its initial size: WINDOW_UPDATEs and what was sent.
+    credit: i64,
+    /// Nothing follows.
+    ends: bool,
 }
 
 /// What the peer's settings say.
@@ -120,8 +124,7 @@ type StreamMap<T> = HashMap<u32, Incoming<T>, BuildHasherDefault<StreamIdHasher>
 
 /// See the module's documentation.
 pub struct Connection<T> {
-    head: RequestHead,
-    head_mode: HeadMode,
+    head: HeadEncoder,
     peer: Peer,
     /// To be sent: whole frames.
     output: Vec<u8>,
@@ -130,7 +133,10 @@ pub struct Connection<T> {
     stream_next: u32,
     /// Room in the peer's window of the connection.
     send_window: i64,
+    /// Requests of which something is left to send.
     uploads: VecDeque<Upload>,
+    /// What streams that we have not ended send, in the order of their numbers.
+    open_ended: BTreeMap<u32, Upload>,
     /// Bytes of the connection's receive window used since it was topped up.
     received: u32,
     /// A header block whose end has not come yet.
@@ -141,6 +147,7 @@ pub struct Connection<T> {
     headers_ok: Vec<u8>,
     draining: bool,
     finished: Vec<Finished<T>>,
+    arrived: Vec<Arrived>,
 }
 
 impl<T> Connection<T> {
@@ -158,10 +165,9 @@ impl<T> Connection<T> {
             output.extend_from_slice(&id.to_be_bytes());
             output.extend_from_slice(&value.to_be_bytes());
         }
-        put_window_update(&mut output, (WINDOW_MAX - WINDOW_DEFAULT) as u32);
+        put_window_update(&mut output, 0, (WINDOW_MAX - WINDOW_DEFAULT) as u32);
         Connection {
-            head,
-            head_mode: HeadMode::Entering,
+            head: HeadEncoder::new(head),
             peer: Peer {
                 known: false,
                 streams_max: usize::MAX,
@@ -173,12 +179,14 @@ impl<T> Connection<T> {
             stream_next: 1,
             send_window: WINDOW_DEFAULT,
             uploads: VecDeque::new(),
+            open_ended: BTreeMap::new(),
             received: 0,
             continued: None,
             trailers_ok: Vec::new(),
             headers_ok: Vec::new(),
             draining: false,
             finished: Vec::new(),
+            arrived: Vec::new(),
         }
     }
 
@@ -215,22 +223,25 @@ impl<T> Connection<T> {
         finished.append(&mut self.finished);
     }
 
+    /// Takes the messages of streams since last time, each stream's in their order.
+    pub fn take_messages(&mut self, messages: &mut Vec<Arrived>) {
+        messages.append(&mut self.arrived);
+    }
+
     /// Ends the connection; returns what its open calls gave along.
     pub fn abandon(self) -> impl Iterator<Item = T> {
         self.streams.into_values().map(|incoming| incoming.context)
     }
 
-    /// Starts a call. `message` begins with gRPC's message head. There must be [room](Self::room).
+    /// Starts a call of the head's first path. `message` begins with gRPC's message head. There
+    /// must be [room](Self::room).
     pub fn start(&mut self, message: &[u8], keep: Keep, context: T) {
-        assert!(self.room() > 0, "no room for a call");
-        let stream = self.stream_next;
-        self.stream_next += 2;
-        // Ids do not come back: a used-up connection drains and is replaced.
-        self.draining |= self.stream_next > STREAM_ID_MAX;
+        self.start_at(0, message, keep, context);
+    }
 
-        self.put_request_head(stream);
-        self.streams.insert(stream, Incoming::new(context, keep));
-
+    /// Starts a call of the head's path number `path`. Returns its stream.
+    pub fn start_at(&mut self, path: usize, message: &[u8], keep: Keep, context: T) -> u32 {
+        let stream = self.begin(path, keep, context);
         let length = message.len() as i64;
         let fits = length <= self.send_window
             && length <= self.peer.window_initial
@@ -239,54 +250,57 @@ impl<T> Connection<T> {
             self.send_window -= length;
             put_data(&mut self.output, stream, message, flag::END_STREAM);
         } else {
-            self.uploads.push_back(Upload { stream, message: message.into(), sent: 0, credit: 0 });
+            let bytes = message.into();
+            self.uploads.push_back(Upload { stream, bytes, sent: 0, credit: 0, ends: true });
             self.upload();
         }
+        stream
     }
 
-    fn put_request_head(&mut self, stream: u32) {
-        let (block, resize, mode_next) = match self.head_mode {
-            HeadMode::Entering => (&self.head.entering, false, HeadMode::Indexed),
-            HeadMode::Indexed => (&self.head.indexed, false, HeadMode::Indexed),
-            HeadMode::LiteralAfterResize => (&self.head.literal, true, HeadMode::Literal),
-            HeadMode::Literal => (&self.head.literal, false, HeadMode::Literal),
-        };
-        let length = block.len() + usize::from(resize);
-        Head { length, kind: kind::HEADERS, flags: flag::END_HEADERS, stream }
-            .put(&mut self.output);
-        if resize {
-            self.output.push(TABLE_RESIZE_TO_0);
+    /// Opens a stream of the head's path number `path`, on which [`send`](Self::send) sends as
+    /// often as one likes. There must be [room](Self::room).
+    pub fn open_stream(&mut self, path: usize, context: T) -> u32 {
+        let stream = self.begin(path, Keep::Each, context);
+        let upload = Upload { stream, bytes: Vec::new(), sent: 0, credit: 0, ends: false };
+        self.open_ended.insert(stream, upload);
+        stream
+    }
+
+    /// Sends a message, which begins with gRPC's message head, on a stream that was opened. If the
+    /// stream has ended meanwhile, nothing happens: its end says so.
+    pub fn send(&mut self, stream: u32, message: &[u8]) {
+        if let Some(upload) = self.open_ended.get_mut(&stream) {
+            upload.bytes.extend_from_slice(message);
+            upload.put(&self.peer, &mut self.send_window, &mut self.output);
         }
-        self.output.extend_from_slice(block);
-        self.head_mode = mode_next;
     }
 
-    /// Sends as much of waiting messages as the peer's windows admit.
+    fn begin(&mut self, path: usize, keep: Keep, context: T) -> u32 {
+        assert!(self.room() > 0, "no room for a call");
+        let stream = self.stream_next;
+        self.stream_next += 2;
+        // Ids do not come back: a used-up connection drains and is replaced.
+        self.draining |= self.stream_next > STREAM_ID_MAX;
+
+        let block = self.head.block(path);
+        let head =
+            Head { length: block.len(), kind: kind::HEADERS, flags: flag::END_HEADERS, stream };
+        head.put(&mut self.output);
+        self.output.extend_from_slice(block);
+        self.streams.insert(stream, Incoming::new(context, keep));
+        stream
+    }
+
+    /// Sends as much of what waits as the peer's windows admit.
     fn upload(&mut self) {
-        let mut uploads = mem::take(&mut self.uploads);
-        uploads.retain_mut(|upload| {
-            if !self.streams.contains_key(&upload.stream) {
-                return false; // It was reset, or answered early.
-            }
-            loop {
-                let rest = upload.message.len() - upload.sent;
-                let window = self.peer.window_initial + upload.credit - upload.sent as i64;
-                let admitted = window.min(self.send_window).max(0) as usize;
-                let length = rest.min(admitted).min(self.peer.frame_bytes_max);
-                if length == 0 {
-                    return true;
-                }
-                let end = upload.sent + length;
-                let flags = if length == rest { flag::END_STREAM } else { 0 };
-                put_data(&mut self.output, upload.stream, &upload.message[upload.sent..end], flags);
-                self.send_window -= length as i64;
-                upload.sent = end;
-                if length == rest {
-                    return false;
-                }
-            }
+        let (peer, window, output) = (&self.peer, &mut self.send_window, &mut self.output);
+        // What was reset, or answered early, is wanted no more.
+        self.uploads.retain_mut(|upload| {
+            self.streams.contains_key(&upload.stream) && !upload.put(peer, window, output)
         });
-        self.uploads = uploads;
+        for upload in self.open_ended.values_mut() {
+            upload.put(peer, window, output);
+        }
     }
 
     /// Parses what arrived. Returns how much of it was whole frames; the rest, always shorter than
@@ -330,12 +344,19 @@ impl<T> Connection<T> {
         // Padding counts too, and so does data of streams that ended.
         self.received += payload.len() as u32;
         if self.received >= WINDOW_TOP_UP {
-            put_window_update(&mut self.output, self.received);
+            put_window_update(&mut self.output, 0, self.received);
             self.received = 0;
         }
         let payload = without_padding(head, payload)?;
         let Some(incoming) = self.streams.get_mut(&head.stream) else { return Ok(()) };
-        let outcome = match incoming.body.receive(payload) {
+        incoming.received += head.length as u32;
+        if incoming.received >= WINDOW_TOP_UP && !head.has(flag::END_STREAM) {
+            put_window_update(&mut self.output, head.stream, incoming.received);
+            incoming.received = 0;
+        }
+        let stream = head.stream;
+        let arrived = |message| self.arrived.push(Arrived { stream, message });
+        let outcome = match incoming.body.receive(payload, arrived) {
             Err(error) => Err(error),
             Ok(()) if !head.has(flag::END_STREAM) => return Ok(()),
             Ok(()) => Err(CallError::Malformed("it ended without a status")),
@@ -439,7 +460,7 @@ impl<T> Connection<T> {
         for &[id_high, id_low, v0, v1, v2, v3] in settings {
             let value = u32::from_be_bytes([v0, v1, v2, v3]);
             match u16::from_be_bytes([id_high, id_low]) {
-                setting::HEADER_TABLE_SIZE => self.table_size(value as usize),
+                setting::HEADER_TABLE_SIZE => self.head.table_size(value as usize),
                 setting::MAX_CONCURRENT_STREAMS => self.peer.streams_max = value as usize,
                 setting::INITIAL_WINDOW_SIZE => {
                     if i64::from(value) > WINDOW_MAX {
@@ -461,13 +482,6 @@ impl<T> Connection<T> {
         )?;
         self.upload();
         Ok(())
-    }
-
-    /// The peer allows a dynamic table of `bytes` for what we send.
-    fn table_size(&mut self, bytes: usize) {
-        if bytes < TABLE_BYTES_DEFAULT && self.head_mode != HeadMode::Literal {
-            self.head_mode = HeadMode::LiteralAfterResize;
-        }
     }
 
     fn ping(&mut self, head: Head, payload: &[u8]) -> Result<(), ConnectionError> {
@@ -515,12 +529,14 @@ impl<T> Connection<T> {
             if self.send_window > WINDOW_MAX {
                 return Err(ConnectionError::Protocol("window of the connection too large"));
             }
+        } else if let Some(upload) = self.open_ended.get_mut(&head.stream) {
+            upload.credit += i64::from(increment);
+            upload.put(&self.peer, &mut self.send_window, &mut self.output);
+            return Ok(());
         } else if let Some(upload) = self.uploads.iter_mut().find(|u| u.stream == head.stream) {
             upload.credit += i64::from(increment);
         }
-        if !self.uploads.is_empty() {
-            self.upload();
-        }
+        self.upload();
         Ok(())
     }
 
@@ -532,9 +548,37 @@ impl<T> Connection<T> {
     }
 
     fn finish(&mut self, stream: u32, outcome: Result<Response, CallError>) {
+        self.open_ended.remove(&stream);
         if let Some(incoming) = self.streams.remove(&stream) {
             self.finished.push(Finished { context: incoming.context, outcome });
         }
+    }
+}
+
+impl Upload {
+    /// Sends as much as the windows admit. Whether that was the end of the stream.
+    fn put(&mut self, peer: &Peer, send_window: &mut i64, output: &mut Vec<u8>) -> bool {
+        loop {
+            let rest = self.bytes.len() - self.sent;
+            let window = (peer.window_initial + self.credit).min(*send_window);
+            let admitted = usize::try_from(window.max(0)).unwrap_or(usize::MAX);
+            let length = rest.min(admitted).min(peer.frame_bytes_max);
+            if length == 0 {
+                break;
+            }
+            let end = self.sent + length;
+            let flags = if self.ends && length == rest { flag::END_STREAM } else { 0 };
+            put_data(output, self.stream, &self.bytes[self.sent..end], flags);
+            *send_window -= length as i64;
+            self.credit -= length as i64;
+            self.sent = end;
+        }
+        let all = self.sent == self.bytes.len();
+        if all {
+            self.bytes.clear();
+            self.sent = 0;
+        }
+        all && self.ends
     }
 }
 
@@ -546,8 +590,8 @@ fn put_data(output: &mut Vec<u8>, stream: u32, payload: &[u8], flags: u8) {
     output.extend_from_slice(payload);
 }
 
-fn put_window_update(output: &mut Vec<u8>, increment: u32) {
-    Head { length: 4, kind: kind::WINDOW_UPDATE, flags: 0, stream: 0 }.put(output);
+fn put_window_update(output: &mut Vec<u8>, stream: u32, increment: u32) {
+    Head { length: 4, kind: kind::WINDOW_UPDATE, flags: 0, stream }.put(output);
     output.extend_from_slice(&increment.to_be_bytes());
 }
 

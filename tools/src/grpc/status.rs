@@ -17,6 +17,9 @@ pub enum CallError {
     /// The server says that it did not begin with it: trying again is safe.
     #[error("not processed by the server (connection going away, or stream refused)")]
     Unprocessed,
+    /// The connection ended before the call did.
+    #[error("{0}")]
+    Lost(String),
     #[error("malformed response: {0}")]
     Malformed(&'static str),
     /// Not an end: informational headers, which precede the response's own.

@@ -32,7 +32,7 @@ pub enum UnaryError {
 /// Calls `path` (`/package.Service/Method`) of the server at `endpoint`.
 pub async fn call<Q: Message, R: Message + Default>(
     endpoint: &Endpoint,
-    path: &str,
+    path: &'static str,
     request: &Q,
     timeout: Duration,
 ) -> Result<R, UnaryError> {
@@ -46,11 +46,11 @@ pub async fn call<Q: Message, R: Message + Default>(
 
 async fn converse<Q: Message, R: Message + Default>(
     endpoint: &Endpoint,
-    path: &str,
+    path: &'static str,
     request: &Q,
     timeout: Duration,
 ) -> Result<R, UnaryError> {
-    let head = RequestHead::new(&endpoint.authority, path);
+    let head = RequestHead::new(&endpoint.authority, &[path]);
     let head = head.ok_or_else(|| UnaryError::Authority(endpoint.authority.clone()))?;
     let mut connection = Connection::new(head);
     let mut transport = Transport::connect(endpoint.resolve()?, timeout).await?;

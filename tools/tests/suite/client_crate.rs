@@ -1,8 +1,8 @@
 //! The `etcd-client` crate, as an application uses it: a client that knows nothing of Urd.
 
 use etcd_client::{
-    Client, CompactionOptions, Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, Txn,
-    TxnOp,
+    Client, CompactionOptions, Compare, CompareOp, DeleteOptions, GetOptions, LeaseGrantOptions,
+    LeaseTimeToLiveOptions, PutOptions, Txn, TxnOp,
 };
 
 use crate::harness::{Program, Server};
@@ -56,4 +56,44 @@ async fn speaks_with_the_subject() {
     assert_eq!(members.members()[0].name(), "member");
     assert_eq!(status.leader(), members.members()[0].id());
     assert_eq!(members.members()[0].client_urls(), [format!("http://{}", server.endpoint())]);
+}
+
+#[tokio::test]
+async fn holds_leases() {
+    let server = Server::start_fresh(Program::Subject);
+    let mut client = Client::connect([server.endpoint()], None).await.expect("connect");
+    let chosen = client.lease_grant(60, None).await.expect("a lease");
+    assert!(chosen.id() > 0 && chosen.ttl() == 60, "{chosen:?}");
+    let options = LeaseGrantOptions::new().with_id(7);
+    let granted = client.lease_grant(30, Some(options.clone())).await.expect("a lease");
+    assert_eq!((granted.id(), granted.ttl()), (7, 30));
+    let error = client.lease_grant(30, Some(options)).await.expect_err("it is taken");
+    assert!(error.to_string().contains("lease already exists"), "{error}");
+
+    for key in ["l/a", "l/b"] {
+        client.put(key, "", Some(PutOptions::new().with_lease(7))).await.expect("put");
+    }
+    let options = LeaseTimeToLiveOptions::new().with_keys();
+    let left = client.lease_time_to_live(7, Some(options)).await.expect("its time");
+    assert!((25..=30).contains(&left.ttl()) && left.granted_ttl() == 30, "{left:?}");
+    assert_eq!(left.keys(), [b"l/a".to_vec(), b"l/b".to_vec()]);
+
+    let (mut keeper, mut answers) = client.lease_keep_alive(7).await.expect("a stream");
+    for _ in 0..3 {
+        keeper.keep_alive().await.expect("sent");
+        let answer = answers.message().await.expect("an answer").expect("one");
+        assert_eq!((answer.id(), answer.ttl()), (7, 30));
+    }
+    let leases = client.leases().await.expect("a list");
+    let mut ids: Vec<i64> = leases.leases().iter().map(|lease| lease.id()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [7, chosen.id()]);
+
+    client.lease_revoke(7).await.expect("revoked");
+    let get = client.get("l/", Some(GetOptions::new().with_prefix())).await.expect("get");
+    assert_eq!(get.count(), 0);
+    let error = client.lease_revoke(7).await.expect_err("it is gone");
+    assert!(error.to_string().contains("requested lease not found"), "{error}");
+    let left = client.lease_time_to_live(7, None).await.expect("an answer");
+    assert_eq!(left.ttl(), -1);
 }

@@ -9,6 +9,8 @@
 //! | [`client_crate`] | does a client library of others work? |
 //! | [`crash`] | is what was acknowledged still there after `kill -9`? |
 //! | [`hostile`] | does a bad client hurt anyone but itself? |
+//! | [`benchmark`] | does the load generator do what it says, and count it? |
+//! | [`lease`] | do keys vanish with their leases, in time and not before, across crashes too? |
 //! | [`watch`] | are watchers told the same as by etcd? |
 //! | [`life`] | start, stop, flags, HTTP endpoints, a full disk |
 //! | [`urdutl`] | does the offline tool see what is in a directory, and what is damaged? |
@@ -19,12 +21,14 @@
 //!
 //! Nothing here knows Urd's insides: no crate of ours is linked but the wire messages.
 
+mod benchmark;
 mod client_crate;
 mod crash;
 mod differential;
 mod etcdctl;
 mod harness;
 mod hostile;
+mod lease;
 mod life;
 mod urdutl;
 mod watch;

@@ -150,6 +150,9 @@ impl Side {
             Action::Txn(txn) => drop(self.client.txn(txn).await.expect("txn")),
             // Refused alike when it goes back.
             Action::Compact(compact) => drop(self.client.compact(compact).await),
+            // Refused alike when it is there already, or is not.
+            Action::Grant(grant) => drop(self.client.lease_grant(grant).await),
+            Action::Revoke(revoke) => drop(self.client.lease_revoke(revoke).await),
             Action::Watch(union) => self.watches.ask(union).await,
         }
     }
@@ -161,6 +164,8 @@ enum Action {
     Delete(pb::DeleteRangeRequest),
     Txn(pb::TxnRequest),
     Compact(pb::CompactionRequest),
+    Grant(pb::LeaseGrantRequest),
+    Revoke(pb::LeaseRevokeRequest),
     Watch(RequestUnion),
 }
 
@@ -169,6 +174,8 @@ struct Generator {
     random: fastrand::Rng,
     revision: i64,
     watches: i64,
+    /// Lease 1 is granted.
+    lease: bool,
 }
 
 impl Generator {
@@ -195,7 +202,8 @@ impl Generator {
             0..45 => {
                 self.revision += 1;
                 let value = format!("{}", self.revision).into();
-                Action::Put(pb::PutRequest { key: key.into(), value, ..Default::default() })
+                let lease = if self.random.bool() { i64::from(self.lease) } else { 0 };
+                Action::Put(pb::PutRequest { key: key.into(), value, lease, ..Default::default() })
             }
             45..60 => {
                 let range_end = self.end(&key).into();
@@ -217,6 +225,15 @@ impl Generator {
                 };
                 let success = vec![put("b"), put("c"), put("ax")];
                 Action::Txn(pb::TxnRequest { success, ..Default::default() })
+            }
+            // One lease after the other; its end deletes several keys at once.
+            72..75 if self.lease => {
+                self.lease = false;
+                Action::Revoke(pb::LeaseRevokeRequest { id: 1 })
+            }
+            72..78 if !self.lease => {
+                self.lease = true;
+                Action::Grant(pb::LeaseGrantRequest { id: 1, ttl: 100_000 })
             }
             70..72 => {
                 let revision = self.random.i64(1..self.revision.max(2));
@@ -251,7 +268,7 @@ async fn compare(seed: u64, actions: usize) {
     let (mut etcd, mut urd) =
         tokio::join!(Side::start(Program::Etcd), Side::start(Program::Subject));
     let mut generator =
-        Generator { random: fastrand::Rng::with_seed(seed), revision: 1, watches: 0 };
+        Generator { random: fastrand::Rng::with_seed(seed), revision: 1, watches: 0, lease: false };
     for _ in 0..actions {
         let action = match etcd.watches.cancellable() {
             // Each is cancelled once, whether it still watches or was ended by compaction.

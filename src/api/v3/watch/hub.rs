@@ -17,6 +17,7 @@ use slab::Slab;
 use urd_proto::etcdserverpb::watch_create_request::FilterType;
 use urd_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchResponse};
 
+use super::index::{End, Index, Options, Range};
 use crate::api::call::Encoded;
 use crate::ids::Revision;
 use crate::store::View;
@@ -32,37 +33,6 @@ const RETIRED_MAX: usize = 4096;
 const NO_WATCH_ID: i64 = -1;
 /// `WatchResponse.events`.
 const EVENTS_FIELD: u32 = 11;
-
-/// What is watched: one key, or the keys from `key` up to a bound.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Range {
-    key: Bytes,
-    end: End,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum End {
-    OneKey,
-    Before(Bytes),
-    None,
-}
-
-impl Range {
-    fn contains(&self, key: &[u8]) -> bool {
-        match &self.end {
-            End::OneKey => self.key == key,
-            End::Before(end) => self.key <= key && key < &end[..],
-            End::None => self.key <= key,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Options {
-    prev_kv: bool,
-    no_put: bool,
-    no_delete: bool,
-}
 
 impl Options {
     fn wants(self, change: Change<'_>) -> bool {
@@ -151,8 +121,6 @@ impl Stream {
     }
 }
 
-type Index = BTreeMap<(Range, Options), usize>;
-
 /// See the module's page.
 #[derive(Debug)]
 pub struct Hub {
@@ -161,9 +129,8 @@ pub struct Hub {
     streams: Slab<Stream>,
     watchers: Slab<Watcher>,
     groups: Slab<Group>,
-    /// Groups by what they watch: single keys, and ranges by their begin.
-    keys: Index,
-    ranges: Index,
+    /// Groups by what they watch.
+    index: Index,
     /// A response that reaches this is sent in fragments to those who take them.
     fragment_bytes: usize,
     /// What a header says beside the revision.
@@ -178,8 +145,7 @@ impl Hub {
             streams: Slab::new(),
             watchers: Slab::new(),
             groups: Slab::new(),
-            keys: BTreeMap::new(),
-            ranges: BTreeMap::new(),
+            index: Index::default(),
             fragment_bytes,
             header: ResponseHeader::default(),
         }
@@ -361,9 +327,9 @@ impl Hub {
         }
         let begin = self.next;
         let mut touched = Vec::new();
-        let (groups, keys, ranges) = (&mut self.groups, &self.keys, &self.ranges);
+        let (groups, index) = (&mut self.groups, &self.index);
         self.next = for_each_change(view, begin, STEP_CHANGES, |change| {
-            for_each_match(keys, ranges, change.key, |key| {
+            index.for_each_match(change.key, |key| {
                 let group = &mut groups[key];
                 if group.options.wants(change) {
                     if group.events.ends.is_empty() {
@@ -480,13 +446,9 @@ impl Hub {
         if watcher.group.is_some() || watcher.next != self.next {
             return;
         }
-        let place = (watcher.range.clone(), watcher.options);
         let groups = &mut self.groups;
-        let index = match watcher.range.end {
-            End::OneKey => &mut self.keys,
-            End::Before(_) | End::None => &mut self.ranges,
-        };
-        let group = *index.entry(place).or_insert_with(|| {
+        let place = self.index.entry(watcher.range.clone(), watcher.options);
+        let group = *place.or_insert_with(|| {
             groups.insert(Group {
                 range: watcher.range.clone(),
                 options: watcher.options,
@@ -513,11 +475,7 @@ impl Hub {
         group.watchers.remove(&key);
         if group.watchers.is_empty() {
             let Group { range, options, .. } = self.groups.remove(place);
-            let index = match range.end {
-                End::OneKey => &mut self.keys,
-                End::Before(_) | End::None => &mut self.ranges,
-            };
-            index.remove(&(range, options));
+            self.index.remove(range, options);
         }
     }
 
@@ -540,20 +498,4 @@ fn range(request: &WatchCreateRequest) -> Range {
         _ => End::Before(request.range_end.clone()),
     };
     Range { key, end }
-}
-
-/// Shows the groups that watch `key`: those of this key alone, and those whose range begins at it or before and has
-/// not ended.
-fn for_each_match(keys: &Index, ranges: &Index, key: &[u8], mut show: impl FnMut(usize)) {
-    let least = Options { prev_kv: false, no_put: false, no_delete: false };
-    let most = Options { prev_kv: true, no_put: true, no_delete: true };
-    let at = |end| Range { key: Bytes::copy_from_slice(key), end };
-    if !keys.is_empty() {
-        let own = keys.range((at(End::OneKey), least)..=(at(End::OneKey), most));
-        own.for_each(|(_, group)| show(*group));
-    }
-    if !ranges.is_empty() {
-        let begun = ranges.range(..=(at(End::None), most));
-        begun.filter(|((range, _), _)| range.contains(key)).for_each(|(_, group)| show(*group));
-    }
 }

@@ -3,6 +3,7 @@
 //! What happens is looked at once a shard, by the task that [`Hub`] is stepped from ([`follow`]).
 
 mod hub;
+mod index;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,14 @@
 //! Flags that exist there and cannot be served here yet (TLS, users) are known and refused with
 //! a sentence, so that a script written for etcd's tool fails understandably.
 
+use crate::scenarios::kubernetes::KubernetesArgs;
+use crate::scenarios::lease_keepalive::LeaseKeepaliveArgs;
+use crate::scenarios::stm::StmArgs;
+use crate::scenarios::txn_mixed::TxnMixedArgs;
+use crate::scenarios::txn_put::TxnPutArgs;
+use crate::scenarios::watch::WatchArgs;
+use crate::scenarios::watch_get::WatchGetArgs;
+use crate::scenarios::watch_latency::WatchLatencyArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::time::Duration;
 use urd_tools::grpc::endpoint::Endpoint;
@@ -84,8 +92,38 @@ pub(crate) enum Output {
 pub(crate) enum WorkloadArgs {
     /// Benchmark put
     Put(PutArgs),
-    /// Benchmark range
+    /// Benchmark range; a request, all pages of a range, or a stream
     Range(RangeArgs),
+    /// Benchmark watch: creates watchers, then puts what they watch
+    ///
+    /// Reported are the creations, one after the other on each stream; the puts; the events: their
+    /// delay is from the put's acknowledgement to the event's arrival, 0 if the event came first;
+    /// and the same from the moment the put was due (event-from-put). Every watcher must get every
+    /// event once, in order.
+    Watch(WatchArgs),
+    /// Benchmark watch latency: one put at a time, until all watchers have its event
+    ///
+    /// Reported is what watch reports.
+    WatchLatency(WatchLatencyArgs),
+    /// Benchmark serializable gets while watchers catch up from an old revision
+    WatchGet(WatchGetArgs),
+    /// Benchmark keeping leases alive, over one stream a client
+    LeaseKeepalive(LeaseKeepaliveArgs),
+    /// Benchmark transactions of puts
+    TxnPut(TxnPutArgs),
+    /// Benchmark a mixed load of transactions: one range or one put each
+    TxnMixed(TxnMixedArgs),
+    /// Benchmark software transactional memory: reads, then a transaction that checks them
+    ///
+    /// An attempt whose check fails is retried; the latency is that of all attempts together.
+    Stm(StmArgs),
+    /// Benchmark the calls of Kubernetes' API servers, in a mix
+    ///
+    /// Objects are created, updated and deleted by transactions that compare one mod revision, and
+    /// read it when that fails. Lists are pages pinned to the first one's revision. Watchers with
+    /// previous values and progress notifications follow the prefix, and must get every event once,
+    /// in order. Event objects share leases of an hour.
+    Kubernetes(KubernetesArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -125,9 +163,15 @@ pub(crate) struct RangeArgs {
     pub(crate) end: Option<String>,
     #[command(flatten)]
     pub(crate) amount: Amount,
-    /// Most keys in an answer; 0 is no limit
+    /// Most keys in an answer (with --paginate, in a page); 0 is no limit
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
     pub(crate) limit: i64,
+    /// Ask for all pages of --limit keys, at the first page's revision; they are one request
+    #[arg(long, requires = "limit", conflicts_with = "stream")]
+    pub(crate) paginate: bool,
+    /// Ask over RangeStream, which etcd has since 3.7
+    #[arg(long)]
+    pub(crate) stream: bool,
     /// Linearizable (l) or serializable (s)
     #[arg(long, default_value = "l")]
     pub(crate) consistency: Consistency,
@@ -156,7 +200,24 @@ pub(crate) struct Amount {
     pub(crate) rate: u64,
     /// Total number of requests; 10000 unless --duration ends the run
     #[arg(long)]
-    total: Option<u64>,
+    pub(crate) total: Option<u64>,
+}
+
+impl Amount {
+    const TOTAL_DEFAULT: u64 = 10_000;
+
+    fn limits(&self) -> Limits {
+        Limits { rate: self.rate, total: self.total, total_default: Some(Amount::TOTAL_DEFAULT) }
+    }
+}
+
+/// How much is to be done, and how fast.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) rate: u64,
+    pub(crate) total: Option<u64>,
+    /// If neither the total nor the time is limited.
+    pub(crate) total_default: Option<u64>,
 }
 
 impl WorkloadArgs {
@@ -164,27 +225,43 @@ impl WorkloadArgs {
         match self {
             WorkloadArgs::Put(_) => "put",
             WorkloadArgs::Range(_) => "range",
+            WorkloadArgs::Watch(_) => "watch",
+            WorkloadArgs::WatchLatency(_) => "watch-latency",
+            WorkloadArgs::WatchGet(_) => "watch-get",
+            WorkloadArgs::LeaseKeepalive(_) => "lease-keepalive",
+            WorkloadArgs::TxnPut(_) => "txn-put",
+            WorkloadArgs::TxnMixed(_) => "txn-mixed",
+            WorkloadArgs::Stm(_) => "stm",
+            WorkloadArgs::Kubernetes(_) => "kubernetes",
         }
     }
 
-    fn amount(&self) -> &Amount {
+    fn limits(&self) -> Limits {
         match self {
-            WorkloadArgs::Put(put) => &put.amount,
-            WorkloadArgs::Range(range) => &range.amount,
+            WorkloadArgs::Put(put) => put.amount.limits(),
+            WorkloadArgs::Range(range) => range.amount.limits(),
+            WorkloadArgs::Watch(watch) => watch.limits(),
+            WorkloadArgs::WatchLatency(watch) => watch.limits(),
+            WorkloadArgs::WatchGet(watch) => watch.limits(),
+            WorkloadArgs::LeaseKeepalive(lease) => lease.amount.limits(),
+            WorkloadArgs::TxnPut(txn) => txn.amount.limits(),
+            WorkloadArgs::TxnMixed(txn) => txn.amount.limits(),
+            WorkloadArgs::Stm(stm) => stm.amount.limits(),
+            WorkloadArgs::Kubernetes(kubernetes) => kubernetes.amount.limits(),
         }
     }
 }
 
 impl Cli {
     pub(crate) fn rate(&self) -> u64 {
-        self.workload.amount().rate
+        self.workload.limits().rate
     }
 
     /// How many requests; none if only the time is limited.
     pub(crate) fn total(&self) -> Option<u64> {
-        const TOTAL_DEFAULT: u64 = 10_000;
-        let unlimited = !self.common.duration.is_zero();
-        self.workload.amount().total.or((!unlimited).then_some(TOTAL_DEFAULT))
+        let limits = self.workload.limits();
+        let unlimited = self.common.duration.is_zero();
+        limits.total.or(limits.total_default.filter(|_| unlimited))
     }
 
     /// The endpoints, and a sentence about what is asked for and cannot be served.

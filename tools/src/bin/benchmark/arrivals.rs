@@ -53,6 +53,16 @@ impl Arrivals {
         *self.start.get_or_init(Instant::now)
     }
 
+    /// When a request was due.
+    pub(crate) fn due_at(&self, request: &Request) -> Instant {
+        self.start() + Duration::from_nanos(request.due_ns)
+    }
+
+    /// A moment in nanoseconds from the start.
+    pub(crate) fn ns_of(&self, at: Instant) -> u64 {
+        nanoseconds(at.saturating_duration_since(self.start()))
+    }
+
     /// Nanoseconds since the start.
     pub(crate) fn now_ns(&self) -> u64 {
         nanoseconds(self.start().elapsed())
@@ -67,10 +77,11 @@ impl Arrivals {
         self.next.load(Ordering::Relaxed).min(self.total)
     }
 
-    /// How much of the run is over, from 0 to 1.
+    /// How much of the run is over, from 0 to 1. Who asks does not start the clock.
     pub(crate) fn progress(&self) -> f64 {
+        let elapsed_ns = self.start.get().map_or(0, |start| nanoseconds(start.elapsed()));
         let taken = self.taken() as f64 / self.total as f64;
-        let elapsed = self.now_ns() as f64 / self.duration_ns as f64;
+        let elapsed = elapsed_ns as f64 / self.duration_ns as f64;
         taken.max(elapsed).min(1.0)
     }
 
@@ -146,6 +157,12 @@ mod tests {
         assert_eq!(arrivals.claim(5_000_000), taken(2, 2_000_000));
         assert_eq!(arrivals.claim(5_000_000), taken(3, 3_000_000));
         assert_eq!(arrivals.claim(5_000_000), Claim::Exhausted);
+    }
+
+    #[test]
+    fn looking_at_progress_starts_no_clock() {
+        let arrivals = Arrivals::new(None, 0, Duration::from_secs(1));
+        assert!(arrivals.progress() == 0.0 && arrivals.start.get().is_none());
     }
 
     #[test]

@@ -11,39 +11,32 @@
 use crate::arrivals::{Arrivals, Claim, Request};
 use crate::record::Record;
 use crate::workload::Workload;
-use futures_lite::FutureExt;
 use glommio::timer::Timer;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{pending, poll_fn};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use urd_tools::grpc::connection::{Connection, Finished, Keep};
-use urd_tools::grpc::request_head::RequestHead;
+use urd_tools::grpc::dial::Dial;
 use urd_tools::grpc::status::CallError;
 use urd_tools::grpc::transport::{Transport, TransportError};
 
 /// Receives of one connection before others get their turn.
 const RECEIVES_PER_TURN: usize = 16;
-/// Pauses between attempts to connect: the first, doubled up to the last.
-const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(10);
-const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// One connection to be held, and how many clients use it.
 #[derive(Clone, Debug)]
 pub(crate) struct LinePlan {
-    pub(crate) address: SocketAddr,
-    pub(crate) head: RequestHead,
+    pub(crate) dial: Dial,
     pub(crate) clients: usize,
 }
 
 /// What the connection tasks of a thread share.
 pub(crate) struct Load {
     arrivals: Arc<Arrivals>,
-    dial_timeout: Duration,
     workload: RefCell<Workload>,
     record: RefCell<Record>,
     lines: Vec<Line>,
@@ -83,23 +76,13 @@ enum Ended {
 }
 
 impl Link {
+    fn new((transport, connection): (Transport, Connection<Request>)) -> Link {
+        Link { transport, connection, finished: 0 }
+    }
+
     /// Connects and waits for the server's settings.
-    pub(crate) async fn connect(
-        plan: &LinePlan,
-        timeout: Duration,
-    ) -> Result<Link, TransportError> {
-        let connected = async {
-            let mut connection = Connection::new(plan.head.clone());
-            let mut transport = Transport::connect(plan.address, timeout).await?;
-            transport.open(&mut connection).await?;
-            Ok(Link { transport, connection, finished: 0 })
-        };
-        let expired = async {
-            Timer::new(timeout).await;
-            let reason = format!("no HTTP/2 settings within {timeout:?}");
-            Err(TransportError::Connect { address: plan.address, reason })
-        };
-        connected.or(expired).await
+    pub(crate) async fn connect(dial: &Dial) -> Result<Link, TransportError> {
+        Ok(Link::new(dial.connect().await?))
     }
 }
 
@@ -108,7 +91,6 @@ impl Load {
         arrivals: Arc<Arrivals>,
         workload: Workload,
         plans: Vec<LinePlan>,
-        dial_timeout: Duration,
     ) -> Rc<Load> {
         let line = |plan| Line {
             plan,
@@ -118,7 +100,6 @@ impl Load {
         };
         Rc::new(Load {
             arrivals,
-            dial_timeout,
             workload: RefCell::new(workload),
             record: RefCell::new(Record::new()),
             lines: plans.into_iter().map(line).collect(),
@@ -239,10 +220,8 @@ impl Load {
                     self.fail(nth, connection.abandon(), &error.to_string());
                 }
             }
-            // A server that accepts connections and ends them unused is no better than none.
-            let pause = if finished > 0 { Duration::ZERO } else { RECONNECT_PAUSE_MIN };
-            match self.reconnect(line, pause).await {
-                Ok(again) => link = again,
+            match line.plan.dial.again(finished > 0).await {
+                Ok(again) => link = Link::new(again),
                 Err(error) => return self.give_up(nth, &error.to_string()),
             }
         }
@@ -253,22 +232,6 @@ impl Load {
             let now_ns = self.arrivals.now_ns();
             self.record.borrow_mut().failed(now_ns, error.to_owned());
             self.next(nth, now_ns);
-        }
-    }
-
-    async fn reconnect(&self, line: &Line, mut pause: Duration) -> Result<Link, TransportError> {
-        let deadline = Instant::now() + self.dial_timeout;
-        loop {
-            if !pause.is_zero() {
-                Timer::new(pause).await;
-            }
-            let rest = deadline.saturating_duration_since(Instant::now());
-            match Link::connect(&line.plan, rest.max(RECONNECT_PAUSE_MIN)).await {
-                Ok(link) => return Ok(link),
-                Err(error) if Instant::now() >= deadline => return Err(error),
-                Err(_) => {}
-            }
-            pause = (pause * 2).clamp(RECONNECT_PAUSE_MIN, RECONNECT_PAUSE_MAX);
         }
     }
 

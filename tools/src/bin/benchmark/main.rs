@@ -5,15 +5,15 @@
 //! while a server stalls, so does the load, and the stall is counted once per client. Here
 //! `--rate` schedules requests ahead and measures from the scheduled moment.
 //!
-//! Three parts: [`arrivals`] says which request is due when; [`load`] carries them over
-//! connections, one task each, on the lean client in `urd_tools::grpc`; [`record`] notes what
-//! became of them. [`run`] sets these up on threads and adds up.
+//! [`arrivals`] says which request is due when; [`record`] notes what became of them; [`run`] sets
+//! all up on threads and adds up. Between these, requests that are all alike (put, range) are
+//! carried by [`load`], one task a connection. What takes several steps or streams is a file of
+//! its own in [`scenarios`], one task a client. Both stand on the lean client in `urd_tools::grpc`.
 //!
-//! Exit codes: 0, all requests were answered OK; 1, some failed, or none could be sent; 2, the
-//! command line is wrong.
+//! Exit codes: 0, all requests were answered OK, and all events arrived; 1, some did not, or the
+//! load could not be set up; 2, the command line is wrong.
 //!
-//! Not here: other workloads of etcd's tool (watch, lease, txn), TLS, authentication, and load
-//! from several machines.
+//! Not here: TLS, authentication, and load from several machines.
 
 mod args;
 mod arrivals;
@@ -22,11 +22,13 @@ mod load;
 mod progress;
 mod record;
 mod run;
+mod scenarios;
 mod text;
 mod workload;
 
 use args::{Cli, Output, WorkloadArgs};
 use clap::Parser;
+use run::Task;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -35,18 +37,19 @@ use urd_tools::report::Report;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let endpoints = match cli.checked_endpoints() {
-        Ok(endpoints) => endpoints,
+    let checked = cli.checked_endpoints().and_then(|endpoints| Ok((endpoints, Task::new(&cli)?)));
+    let (endpoints, task) = match checked {
+        Ok(checked) => checked,
         Err(error) => {
             complain(&error);
             return ExitCode::from(2);
         }
     };
-    match benchmark(&cli, endpoints) {
+    match benchmark(&cli, endpoints, task) {
         Ok(report) if report.errors == 0 => ExitCode::SUCCESS,
         Ok(report) => {
-            let (errors, all) = (report.errors, report.errors + report.requests);
-            complain(&format!("{errors} of {all} requests failed"));
+            let Report { errors, requests, .. } = report;
+            complain(&format!("{errors} errors; {requests} requests were answered OK"));
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -56,12 +59,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn benchmark(cli: &Cli, endpoints: Vec<Endpoint>) -> Result<Report, String> {
+fn benchmark(cli: &Cli, endpoints: Vec<Endpoint>, task: Task) -> Result<Report, String> {
     let endpoints = match cli.common.target_leader {
         true => vec![run::executor(Duration::ZERO)?.run(control::leader(&endpoints))?],
         false => endpoints,
     };
-    let report = run::run(cli, &endpoints)?;
+    let report = run::run(cli, &endpoints, task)?;
     print(&match cli.common.output {
         Output::Json => {
             serde_json::to_string_pretty(&report).map_err(|error| error.to_string())? + "\n"

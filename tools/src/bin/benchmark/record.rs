@@ -2,7 +2,8 @@
 
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
-use urd_tools::report::{Second, latency_histogram};
+use std::time::Instant;
+use urd_tools::report::{self, Latency, Second, histogram_pairs, latency_histogram};
 
 /// Latencies, throughput over time, and errors by their texts.
 pub(crate) struct Record {
@@ -14,6 +15,16 @@ pub(crate) struct Record {
     pub(crate) bytes_received: u64,
     /// When the last request ended, in nanoseconds from the start.
     pub(crate) end_ns: u64,
+    kinds: BTreeMap<&'static str, Kind>,
+    pub(crate) counters: BTreeMap<&'static str, u64>,
+}
+
+/// What is noted of one kind of request, or of something else that takes time.
+pub(crate) struct Kind {
+    histogram: Histogram<u64>,
+    errors: u64,
+    /// The first begin and the last end.
+    span: Option<(Instant, Instant)>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -35,7 +46,17 @@ impl Record {
             bytes_sent: 0,
             bytes_received: 0,
             end_ns: 0,
+            kinds: BTreeMap::new(),
+            counters: BTreeMap::new(),
         }
+    }
+
+    pub(crate) fn kind(&mut self, name: &'static str) -> &mut Kind {
+        self.kinds.entry(name).or_insert_with(Kind::new)
+    }
+
+    pub(crate) fn count(&mut self, counter: &'static str, more: u64) {
+        *self.counters.entry(counter).or_default() += more;
     }
 
     /// A request that was due at `due_ns` was answered OK at `now_ns`.
@@ -86,6 +107,16 @@ impl Record {
         for (sums, other) in self.seconds.iter_mut().zip(other.seconds) {
             sums.merge(other);
         }
+        for (name, kind) in other.kinds {
+            self.kind(name).merge(&kind);
+        }
+        for (name, count) in other.counters {
+            self.count(name, count);
+        }
+    }
+
+    pub(crate) fn kinds(&self) -> Vec<report::Kind> {
+        self.kinds.iter().map(|(name, kind)| kind.report(name)).collect()
     }
 
     pub(crate) fn over_time(&self) -> Vec<Second> {
@@ -98,6 +129,53 @@ impl Record {
             slowest_ns: sums.slowest_ns,
         };
         self.seconds.iter().enumerate().map(row).collect()
+    }
+}
+
+impl Kind {
+    fn new() -> Kind {
+        Kind { histogram: latency_histogram(), errors: 0, span: None }
+    }
+
+    /// One that ended well.
+    pub(crate) fn ended(&mut self, begin: Instant, end: Instant) {
+        let latency_ns = end.saturating_duration_since(begin).as_nanos();
+        self.histogram.saturating_record(u64::try_from(latency_ns).unwrap_or(u64::MAX));
+        self.extend(begin, end);
+    }
+
+    pub(crate) fn failed(&mut self) {
+        self.errors += 1;
+    }
+
+    fn extend(&mut self, begin: Instant, end: Instant) {
+        let (first, last) = self.span.unwrap_or((begin, end));
+        self.span = Some((first.min(begin), last.max(end)));
+    }
+
+    fn merge(&mut self, other: &Kind) {
+        self.histogram
+            .add(&other.histogram)
+            .expect("invariant: all histograms here have the same bounds");
+        self.errors += other.errors;
+        if let Some((begin, end)) = other.span {
+            self.extend(begin, end);
+        }
+    }
+
+    fn report(&self, name: &str) -> report::Kind {
+        let count = self.histogram.len();
+        let span = self.span.map_or_else(Default::default, |(begin, end)| end - begin);
+        let seconds = span.as_secs_f64();
+        report::Kind {
+            name: name.into(),
+            count,
+            errors: self.errors,
+            seconds,
+            per_second: if seconds > 0.0 { count as f64 / seconds } else { 0.0 },
+            latency: Latency::of(&self.histogram),
+            histogram: histogram_pairs(&self.histogram),
+        }
     }
 }
 
@@ -136,5 +214,22 @@ mod tests {
         assert_eq!((first.end_ns, first.message_bytes), (2_600_000_000, 14));
         let requests: Vec<u64> = one.over_time().iter().map(|second| second.requests).collect();
         assert_eq!(requests, [1, 0, 1], "a second in which nothing ended is a row too");
+    }
+
+    #[test]
+    fn kinds_span_from_the_first_begin_to_the_last_end() {
+        let at = |ms| Instant::now() + std::time::Duration::from_millis(ms);
+        let (begin, middle, end) = (at(0), at(500), at(2000));
+        let (mut first, mut second) = (Record::new(), Record::new());
+        first.kind("event").ended(middle, end);
+        second.kind("event").ended(begin, middle);
+        second.kind("event").failed();
+        second.count("retries", 3);
+        first.merge(second);
+        let kinds = first.kinds();
+        assert_eq!((kinds.len(), kinds[0].count, kinds[0].errors), (1, 2, 1));
+        assert!((1.99..2.01).contains(&kinds[0].seconds), "{}", kinds[0].seconds);
+        assert!((0.99..1.01).contains(&kinds[0].per_second));
+        assert_eq!(first.counters, [("retries", 3)].into());
     }
 }

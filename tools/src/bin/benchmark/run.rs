@@ -1,6 +1,7 @@
 //! A run: plan the connections, connect all of them, start all threads at once, add up.
 //!
-//! The clock starts when every connection stands, so connecting is in no latency.
+//! The clock starts when every connection stands, so connecting is in no latency; nor is what a
+//! scenario sets up before its load.
 
 use crate::args::{Cli, WorkloadArgs};
 use crate::arrivals::Arrivals;
@@ -8,6 +9,8 @@ use crate::control;
 use crate::load::{LinePlan, Link, Load};
 use crate::progress::Progress;
 use crate::record::Record;
+use crate::scenarios::site::{Method, Site, SitePlan};
+use crate::scenarios::{self, Scenario};
 use crate::workload::Workload;
 use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
@@ -17,18 +20,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use urd_tools::grpc::dial::Dial;
 use urd_tools::grpc::endpoint::Endpoint;
 use urd_tools::grpc::request_head::RequestHead;
+use urd_tools::grpc::transport::TransportError;
 use urd_tools::report::{Latency, Report, histogram_pairs};
 
 /// Connections being made at once by a thread: a listener's backlog is bounded.
 const CONNECTING_MAX: usize = 64;
 
-/// What a thread is to do.
+/// What is to be run.
+pub(crate) enum Task {
+    /// Requests that are all alike, which [`load`](crate::load) carries.
+    Alike(Workload),
+    /// What takes several steps, or streams.
+    Scenario(Arc<dyn Scenario>),
+}
+
+/// One thread's part; none if another thread could not start.
+type Job = Box<dyn FnOnce(&Arc<Arrivals>, &Arc<Gate>) -> Result<Option<Record>, String> + Send>;
+
+/// What a thread of requests that are all alike is to do.
 struct ThreadPlan {
     lines: Vec<LinePlan>,
     workload: Workload,
-    dial_timeout: Duration,
     spin: Duration,
     compaction: Option<Compaction>,
 }
@@ -42,7 +57,7 @@ struct Compaction {
 }
 
 /// How the threads start together.
-struct Gate {
+pub(crate) struct Gate {
     barrier: Barrier,
     /// A thread could not connect: none starts.
     failed: AtomicBool,
@@ -56,29 +71,73 @@ struct Begin {
     unix_seconds: u64,
 }
 
-/// Runs as asked for.
-pub(crate) fn run(cli: &Cli, endpoints: &[Endpoint]) -> Result<Report, String> {
-    let workload = Workload::new(&cli.workload, cli.common.seed)?;
-    let arrivals = Arc::new(Arrivals::new(cli.total(), cli.rate(), cli.common.duration));
-    let mut plans = thread_plans(cli, endpoints, &workload)?;
-    let threads = plans.len();
-    if let Some(first) = plans.first_mut() {
-        first.compaction = compaction(&cli.workload, endpoints);
+impl Task {
+    /// An error is a sentence about what is asked for and makes no sense.
+    pub(crate) fn new(cli: &Cli) -> Result<Task, String> {
+        let alike = match &cli.workload {
+            WorkloadArgs::Put(put) => Some(Workload::put(put, cli.common.seed)?),
+            WorkloadArgs::Range(range) if !range.paginate && !range.stream => {
+                Some(Workload::range(range))
+            }
+            _ => None,
+        };
+        match alike {
+            Some(workload) => Ok(Task::Alike(workload)),
+            None => Ok(Task::Scenario(scenarios::new(cli)?)),
+        }
     }
+
+    fn paths(&self) -> &[&'static str] {
+        match self {
+            Task::Alike(workload) => std::slice::from_ref(&workload.path),
+            Task::Scenario(_) => &Method::PATHS,
+        }
+    }
+}
+
+/// Runs as asked for.
+pub(crate) fn run(cli: &Cli, endpoints: &[Endpoint], task: Task) -> Result<Report, String> {
+    let arrivals = Arc::new(Arrivals::new(cli.total(), cli.rate(), cli.common.duration));
+    let lines = lines(cli, endpoints, task.paths())?;
+    let threads = lines.len();
+    let (spin, conns) = (cli.common.spin, cli.common.conns as usize);
+    let mut compaction = compaction(&cli.workload, endpoints);
+    let job = |(thread, lines): (usize, Vec<LinePlan>)| -> Job {
+        match &task {
+            Task::Alike(workload) => {
+                let (workload, compaction) = (workload.clone(), compaction.take());
+                let plan = ThreadPlan { lines, workload, spin, compaction };
+                Box::new(move |arrivals, gate| load_thread(plan, arrivals.clone(), gate))
+            }
+            Task::Scenario(scenario) => {
+                let plan = SitePlan { thread, threads, conns, lines };
+                let scenario = scenario.clone();
+                Box::new(move |arrivals, gate| site_thread(plan, spin, scenario, arrivals, gate))
+            }
+        }
+    };
+    let jobs: Vec<Job> = lines.into_iter().enumerate().map(job).collect();
+
+    let progress = Progress::start(arrivals.clone());
+    let done = on_threads(jobs, &arrivals);
+    progress.stop();
+    let cpu_end = process_cpu();
+    let (record, begin) = done?;
+    Ok(report(cli, endpoints, threads, record, begin, cpu_end))
+}
+
+/// Runs each job on a thread of its own, and adds up.
+fn on_threads(jobs: Vec<Job>, arrivals: &Arc<Arrivals>) -> Result<(Record, Begin), String> {
     let gate = Arc::new(Gate {
-        barrier: Barrier::new(threads),
+        barrier: Barrier::new(jobs.len()),
         failed: AtomicBool::new(false),
         begin: OnceLock::new(),
     });
-
-    let progress = Progress::start(arrivals.clone());
-    let handles: Vec<_> = plans
-        .into_iter()
-        .map(|plan| {
-            let (arrivals, gate) = (arrivals.clone(), gate.clone());
-            thread::spawn(move || load_thread(plan, arrivals, &gate))
-        })
-        .collect();
+    let start = |job: Job| {
+        let (arrivals, gate) = (arrivals.clone(), gate.clone());
+        thread::spawn(move || job(&arrivals, &gate))
+    };
+    let handles: Vec<_> = jobs.into_iter().map(start).collect();
     let mut record = Record::new();
     let mut first_error = None;
     for handle in handles {
@@ -89,48 +148,39 @@ pub(crate) fn run(cli: &Cli, endpoints: &[Endpoint]) -> Result<Report, String> {
             Err(error) => first_error = first_error.or(Some(error)),
         }
     }
-    progress.stop();
-    let cpu_end = process_cpu();
     match (first_error, gate.begin.get()) {
         (Some(error), _) => Err(error),
         (None, None) => Err("the load threads did not start".into()),
-        (None, Some(begin)) => Ok(report(cli, endpoints, threads, record, *begin, cpu_end)),
+        (None, Some(begin)) => Ok((record, *begin)),
     }
 }
 
-/// Client *k* uses connection *k* modulo their number, connection *c* goes to endpoint and thread
-/// *c* modulo theirs.
-fn thread_plans(
+/// The connections of each thread. Client *k* uses connection *k* modulo their number, connection
+/// *c* goes to endpoint and thread *c* modulo theirs.
+fn lines(
     cli: &Cli,
     endpoints: &[Endpoint],
-    workload: &Workload,
-) -> Result<Vec<ThreadPlan>, String> {
+    paths: &[&'static str],
+) -> Result<Vec<Vec<LinePlan>>, String> {
     let (conns, clients) = (cli.common.conns as usize, cli.common.clients as usize);
     let threads = conns.min(cli.common.threads as usize);
-    let mut plans: Vec<ThreadPlan> = (0..threads)
-        .map(|_| ThreadPlan {
-            lines: Vec::new(),
-            workload: workload.clone(),
-            dial_timeout: cli.common.dial_timeout(),
-            spin: cli.common.spin,
-            compaction: None,
-        })
-        .collect();
-    let targets: Vec<_> = endpoints
+    let timeout = cli.common.dial_timeout();
+    let dials: Vec<Dial> = endpoints
         .iter()
         .map(|endpoint| {
             let address = endpoint.resolve().map_err(|error| error.to_string())?;
-            let head = RequestHead::new(&endpoint.authority, workload.path)
+            let head = RequestHead::new(&endpoint.authority, paths)
                 .ok_or_else(|| format!("{}: host name too long", endpoint.authority))?;
-            Ok((address, head))
+            Ok(Dial { address, head, timeout })
         })
         .collect::<Result<_, String>>()?;
+    let mut lines = vec![Vec::new(); threads];
     for conn in 0..conns {
-        let (address, head) = targets[conn % targets.len()].clone();
+        let dial = dials[conn % dials.len()].clone();
         let clients = clients / conns + usize::from(conn < clients % conns);
-        plans[conn % threads].lines.push(LinePlan { address, head, clients });
+        lines[conn % threads].push(LinePlan { dial, clients });
     }
-    Ok(plans)
+    Ok(lines)
 }
 
 fn compaction(workload: &WorkloadArgs, endpoints: &[Endpoint]) -> Option<Compaction> {
@@ -144,31 +194,37 @@ fn compaction(workload: &WorkloadArgs, endpoints: &[Endpoint]) -> Option<Compact
     }
 }
 
-/// One thread's part; none if another could not connect.
+/// One thread's part of a scenario; none if another could not start.
+fn site_thread(
+    plan: SitePlan,
+    spin: Duration,
+    scenario: Arc<dyn Scenario>,
+    arrivals: &Arc<Arrivals>,
+    gate: &Arc<Gate>,
+) -> Result<Option<Record>, String> {
+    let executor = executor(spin).inspect_err(|_| gate.fail())?;
+    executor.run(async {
+        let site = Site::open(plan, arrivals.clone(), gate.clone());
+        let site = site.await.inspect_err(|_| gate.fail())?;
+        site.run(scenario).await
+    })
+}
+
+/// One thread's part of requests that are all alike; none if another could not connect.
 fn load_thread(
     plan: ThreadPlan,
     arrivals: Arc<Arrivals>,
     gate: &Gate,
 ) -> Result<Option<Record>, String> {
-    let executor = match executor(plan.spin) {
-        Ok(executor) => executor,
-        Err(error) => {
-            gate.fail();
-            return Err(error);
-        }
-    };
+    let executor = executor(plan.spin).inspect_err(|_| gate.fail())?;
     executor.run(async {
-        let links = match connect_all(&plan.lines, plan.dial_timeout).await {
-            Ok(links) => links,
-            Err(error) => {
-                gate.fail();
-                return Err(error);
-            }
-        };
+        let connected =
+            connect_all(&plan.lines, |dial: Dial| async move { Link::connect(&dial).await });
+        let links = connected.await.inspect_err(|_| gate.fail())?;
         if !gate.pass(&arrivals) {
             return Ok(None);
         }
-        let load = Load::new(arrivals, plan.workload, plan.lines, plan.dial_timeout);
+        let load = Load::new(arrivals, plan.workload, plan.lines);
         let compaction = plan.compaction.map(|c| glommio::spawn_local(compact(load.clone(), c)));
         let record = load.run(links).await;
         if let Some(compaction) = compaction {
@@ -179,13 +235,14 @@ fn load_thread(
 }
 
 impl Gate {
-    fn fail(&self) {
+    /// This thread does not start.
+    pub(crate) fn fail(&self) {
         self.failed.store(true, Ordering::SeqCst);
         self.barrier.wait();
     }
 
     /// Waits for the other threads; false if one failed.
-    fn pass(&self, arrivals: &Arrivals) -> bool {
+    pub(crate) fn pass(&self, arrivals: &Arrivals) -> bool {
         self.barrier.wait();
         if self.failed.load(Ordering::SeqCst) {
             return false;
@@ -217,19 +274,23 @@ pub(crate) fn executor(spin: Duration) -> Result<glommio::LocalExecutor, String>
     })
 }
 
-async fn connect_all(plans: &[LinePlan], timeout: Duration) -> Result<Vec<Link>, String> {
-    let mut links = Vec::with_capacity(plans.len());
+/// Connects everywhere, many at once.
+pub(crate) async fn connect_all<T: 'static, F: Future<Output = Result<T, TransportError>>>(
+    plans: &[LinePlan],
+    connect: impl Fn(Dial) -> F + Clone + 'static,
+) -> Result<Vec<T>, String> {
+    let mut connected = Vec::with_capacity(plans.len());
     for chunk in plans.chunks(CONNECTING_MAX) {
-        let connect = |plan: &LinePlan| {
-            let plan = plan.clone();
-            glommio::spawn_local(async move { Link::connect(&plan, timeout).await })
+        let begin = |plan: &LinePlan| {
+            let (connect, dial) = (connect.clone(), plan.dial.clone());
+            glommio::spawn_local(async move { connect(dial).await })
         };
-        let connecting: Vec<_> = chunk.iter().map(connect).collect();
-        for link in connecting {
-            links.push(link.await.map_err(|error| error.to_string())?);
+        let connecting: Vec<_> = chunk.iter().map(begin).collect();
+        for connection in connecting {
+            connected.push(connection.await.map_err(|error| error.to_string())?);
         }
     }
-    Ok(links)
+    Ok(connected)
 }
 
 async fn compact(load: Rc<Load>, compaction: Compaction) {
@@ -281,6 +342,8 @@ fn report(
         cpu_us_per_request: per(cpu_seconds * 1e6, (requests + errors) as f64),
         over_time: record.over_time(),
         histogram: histogram_pairs(&record.histogram),
+        kinds: record.kinds(),
+        counters: record.counters.iter().map(|(&name, &count)| (name.into(), count)).collect(),
         error_counts: record.error_counts,
     }
 }

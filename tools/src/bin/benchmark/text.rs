@@ -30,6 +30,8 @@ impl Display for Text<'_> {
                 false => self.over_time(f)?,
             }
         }
+        self.kinds(f)?;
+        self.counters(f)?;
         self.errors(f)
     }
 }
@@ -123,6 +125,36 @@ impl Text<'_> {
         Ok(())
     }
 
+    fn kinds(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for kind in &self.report.kinds {
+            writeln!(f, "\nOf kind {}:", kind.name)?;
+            writeln!(f, "  Count:\t{} ({} failed)", kind.count, kind.errors)?;
+            writeln!(f, "  Per second:\t{}", self.number(kind.per_second))?;
+            let latency = &kind.latency;
+            for (label, value) in [
+                ("Fastest", latency.fastest),
+                ("50%", latency.p50),
+                ("99%", latency.p99),
+                ("99.9%", latency.p99_9),
+                ("Slowest", latency.slowest),
+            ] {
+                writeln!(f, "  {label}:\t{} ms.", self.number(value as f64 / MILLISECOND_NS))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn counters(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.report.counters.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "\nCounted:")?;
+        for (name, count) in &self.report.counters {
+            writeln!(f, "  {name}:\t{count}")?;
+        }
+        Ok(())
+    }
+
     fn errors(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if self.report.errors == 0 {
             return Ok(());
@@ -138,7 +170,7 @@ impl Text<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use urd_tools::report::{Latency, Second, histogram_pairs, latency_histogram};
+    use urd_tools::report::{Kind, Latency, Second, histogram_pairs, latency_histogram};
 
     fn report() -> Report {
         let mut histogram = latency_histogram();
@@ -183,6 +215,24 @@ mod tests {
         let text = text(&report(), true);
         assert!(text.contains("\n1000,0.0000,0.0000,0.0000,60\n1001,"), "{text}");
         assert!(!text.contains("Throughput over time"), "{text}");
+    }
+
+    #[test]
+    fn kinds_and_counters_follow() {
+        let histogram = report().latency_histogram();
+        let kind = Kind {
+            name: "event".into(),
+            count: 100,
+            per_second: 12.5,
+            latency: Latency::of(&histogram),
+            ..Kind::default()
+        };
+        let counters = [("retries".to_string(), 3)].into();
+        let text = text(&Report { kinds: vec![kind], counters, ..Report::default() }, false);
+        for part in ["Of kind event:\n  Count:\t100 (0 failed)", "12.5000", "99.9%:\t100."] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(text.ends_with("\nCounted:\n  retries:\t3\n"), "{text}");
     }
 
     #[test]

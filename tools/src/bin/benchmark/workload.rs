@@ -5,7 +5,7 @@
 //! end of a longer one before it, and the keys are more than `--key-space-size` says; here they
 //! are not.
 
-use crate::args::{Consistency, PutArgs, RangeArgs, WorkloadArgs};
+use crate::args::{Consistency, PutArgs, RangeArgs};
 use bytes::Bytes;
 use urd_proto::etcdserverpb::{PutRequest, RangeRequest};
 use urd_tools::grpc::connection::MESSAGE_HEAD_BYTES;
@@ -40,27 +40,12 @@ enum Order {
 }
 
 impl Workload {
-    pub(crate) fn new(args: &WorkloadArgs, seed: u64) -> Result<Workload, String> {
-        match args {
-            WorkloadArgs::Put(put) => Workload::put(put, seed),
-            WorkloadArgs::Range(range) => Ok(Workload::range(range)),
-        }
-    }
-
-    fn put(args: &PutArgs, seed: u64) -> Result<Workload, String> {
+    pub(crate) fn put(args: &PutArgs, seed: u64) -> Result<Workload, String> {
         let key_bytes = args.key_size as usize;
-        let varint_bytes = varint(args.key_space_size - 1).1;
-        if varint_bytes > key_bytes {
-            return Err(format!(
-                "--key-size={key_bytes} cannot hold the keys of --key-space-size={}: {varint_bytes} bytes",
-                args.key_space_size
-            ));
-        }
-        let value: Vec<u8> =
-            (0..args.val_size).map(|nth| printable(mixed(seed, u64::from(nth)))).collect();
+        check_key_size(args.key_size, args.key_space_size)?;
         let request = PutRequest {
             key: Bytes::from(vec![0; key_bytes]),
-            value: Bytes::from(value),
+            value: value(seed, args.val_size),
             ..PutRequest::default()
         };
         let order = match args.sequential_keys {
@@ -76,17 +61,12 @@ impl Workload {
         })
     }
 
-    fn range(args: &RangeArgs) -> Workload {
-        let request = RangeRequest {
-            key: Bytes::from(args.key.clone()),
-            range_end: Bytes::from(args.end.clone().unwrap_or_default()),
-            limit: args.limit,
-            serializable: args.consistency == Consistency::Serializable,
-            count_only: args.count_only,
-            keys_only: args.keys_only,
-            ..RangeRequest::default()
-        };
-        Workload { path: "/etcdserverpb.KV/Range", message: framed(&request), keys: None }
+    pub(crate) fn range(args: &RangeArgs) -> Workload {
+        Workload {
+            path: "/etcdserverpb.KV/Range",
+            message: framed(&range_request(args)),
+            keys: None,
+        }
     }
 
     /// The message of request `number`. A pure function of it, so that a run can be repeated
@@ -105,6 +85,43 @@ impl Workload {
     }
 }
 
+/// What `range` asks for, if at once.
+pub(crate) fn range_request(args: &RangeArgs) -> RangeRequest {
+    RangeRequest {
+        key: Bytes::from(args.key.clone()),
+        range_end: Bytes::from(args.end.clone().unwrap_or_default()),
+        limit: args.limit,
+        serializable: args.consistency == Consistency::Serializable,
+        count_only: args.count_only,
+        keys_only: args.keys_only,
+        ..RangeRequest::default()
+    }
+}
+
+/// Whether keys of `key_size` bytes can hold the numbers below `space`.
+pub(crate) fn check_key_size(key_size: u32, space: u64) -> Result<(), String> {
+    let varint_bytes = varint(space - 1).1;
+    if varint_bytes > key_size as usize {
+        return Err(format!(
+            "--key-size={key_size} cannot hold the keys of --key-space-size={space}: {varint_bytes} bytes"
+        ));
+    }
+    Ok(())
+}
+
+/// The key of `number`, `size` bytes long, which must hold it ([`check_key_size`]).
+pub(crate) fn key(number: u64, size: u32) -> Bytes {
+    let (bytes, length) = varint(number);
+    let mut key = vec![0; size as usize];
+    key[..length].copy_from_slice(&bytes[..length]);
+    key.into()
+}
+
+/// A value of `size` letters and digits.
+pub(crate) fn value(seed: u64, size: u32) -> Bytes {
+    (0..size).map(|nth| printable(mixed(seed, u64::from(nth)))).collect()
+}
+
 /// A signed (zigzag) varint, zeros after it, and its length. `value` fits in an `i64`.
 fn varint(value: u64) -> ([u8; VARINT_BYTES_MAX], usize) {
     let mut bytes = [0; VARINT_BYTES_MAX];
@@ -120,7 +137,7 @@ fn varint(value: u64) -> ([u8; VARINT_BYTES_MAX], usize) {
 }
 
 /// The `nth` number of the sequence that `seed` begins (SplitMix64).
-fn mixed(seed: u64, nth: u64) -> u64 {
+pub(crate) fn mixed(seed: u64, nth: u64) -> u64 {
     let mut z = seed.wrapping_add(nth.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -128,7 +145,7 @@ fn mixed(seed: u64, nth: u64) -> u64 {
 }
 
 /// Maps a random number to one below `bound`.
-fn below(random: u64, bound: u64) -> u64 {
+pub(crate) fn below(random: u64, bound: u64) -> u64 {
     ((u128::from(random) * u128::from(bound)) >> 64) as u64
 }
 
@@ -140,14 +157,18 @@ fn printable(random: u64) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::Cli;
+    use crate::args::{Cli, WorkloadArgs};
     use clap::Parser;
     use prost::Message;
     use std::collections::BTreeSet;
 
     fn workload(line: &str, seed: u64) -> Result<Workload, String> {
         let cli = Cli::try_parse_from(format!("benchmark {line}").split_whitespace()).unwrap();
-        Workload::new(&cli.workload, seed)
+        match &cli.workload {
+            WorkloadArgs::Put(put) => Workload::put(put, seed),
+            WorkloadArgs::Range(range) => Ok(Workload::range(range)),
+            other => panic!("{} has no requests that are all alike", other.name()),
+        }
     }
 
     fn put(workload: &mut Workload, number: u64) -> PutRequest {
@@ -180,6 +201,16 @@ mod tests {
         assert_ne!(keys(1), keys(2));
         assert_eq!(keys(1).iter().collect::<BTreeSet<_>>().len(), 100);
         assert!(keys(1).iter().all(|key| key.len() == 200));
+    }
+
+    #[test]
+    fn single_keys_are_those_of_put() {
+        let mut workload =
+            workload("put --sequential-keys --key-space-size=10000 --key-size=9", 1).unwrap();
+        for number in [0, 63, 64, 8192, 9999] {
+            assert_eq!(key(number, 9), put(&mut workload, number).key);
+        }
+        assert_eq!(value(1, 8), put(&mut workload, 0).value);
     }
 
     #[test]

@@ -21,6 +21,20 @@ pub(crate) fn command(command: &Command) -> String {
             let physical = if request.physical { " physical" } else { "" };
             format!("compaction revision={}{physical}", request.revision)
         }
+        Command::LeaseGrant(request) => {
+            format!("lease grant id={:x} ttl={}", request.id, request.ttl)
+        }
+        Command::LeaseRevoke(request) => format!("lease revoke id={:x}", request.id),
+        Command::LeaseCheckpoints(request) => {
+            let left =
+                request.checkpoints.iter().map(|it| format!("{:x}:{}", it.id, it.remaining_ttl));
+            let left = left.collect::<Vec<_>>().join(" ");
+            format!("lease checkpoints as_of={} remaining=[{left}]", request.as_of)
+        }
+        Command::LeaseExpiry(request) => {
+            let ids = request.leases.iter().map(|id| format!("{id:x}")).collect::<Vec<_>>();
+            format!("lease expiry as_of={} ids=[{}]", request.as_of, ids.join(" "))
+        }
     }
 }
 
@@ -73,7 +87,10 @@ fn operations(operations: &[RequestOp]) -> String {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use urd_proto::etcdserverpb::{CompactionRequest, Compare};
+    use urd::store::command::{LeaseCheckpoints, LeaseExpiry};
+    use urd_proto::etcdserverpb::{
+        CompactionRequest, Compare, LeaseCheckpoint, LeaseGrantRequest, LeaseRevokeRequest,
+    };
 
     fn put_request() -> PutRequest {
         let (key, value) = (Bytes::from_static(b"a\0\""), Bytes::from_static(b"12345"));
@@ -93,6 +110,19 @@ mod tests {
         assert_eq!(ignoring, r#"put key="a\x00\"" ignore_value ignore_lease"#);
         let compaction = CompactionRequest { revision: 7, physical: true };
         assert_eq!(command(&Command::Compaction(compaction)), "compaction revision=7 physical");
+    }
+
+    #[test]
+    fn leases_are_named_by_their_ids() {
+        let grant = LeaseGrantRequest { id: 255, ttl: 60 };
+        assert_eq!(command(&Command::LeaseGrant(grant)), "lease grant id=ff ttl=60");
+        let revoke = LeaseRevokeRequest { id: 255 };
+        assert_eq!(command(&Command::LeaseRevoke(revoke)), "lease revoke id=ff");
+        let checkpoints = vec![LeaseCheckpoint { id: 255, remaining_ttl: 7 }];
+        let checkpoints = Command::LeaseCheckpoints(LeaseCheckpoints { as_of: 3, checkpoints });
+        assert_eq!(command(&checkpoints), "lease checkpoints as_of=3 remaining=[ff:7]");
+        let expiry = Command::LeaseExpiry(LeaseExpiry { as_of: 3, leases: vec![255, 16] });
+        assert_eq!(command(&expiry), "lease expiry as_of=3 ids=[ff 10]");
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! The connection, byte by byte.
 
 use super::*;
+use crate::grpc::request_head::TABLE_RESIZE_TO_0;
 use crate::grpc::status::Code;
 
+mod streams;
+
 const PATH: &str = "/etcdserverpb.KV/Put";
+const OTHER_PATH: &str = "/etcdserverpb.Watch/Watch";
 
 /// A block saying `:status: 200` and `content-type: application/grpc`.
 fn headers_ok() -> Vec<u8> {
@@ -49,7 +53,8 @@ fn response(stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// A connection that knows its peer's settings and has nothing to send.
 fn open(pairs: &[(u16, u32)]) -> Connection<u32> {
-    let mut connection = Connection::new(RequestHead::new("localhost:1", PATH).unwrap());
+    let mut connection =
+        Connection::new(RequestHead::new("localhost:1", &[PATH, OTHER_PATH]).unwrap());
     assert_eq!(connection.room(), 0, "nothing starts before the peer's settings");
     receive(&mut connection, &settings(pairs));
     connection.output().clear();
@@ -91,7 +96,7 @@ fn good(payload: &[u8]) -> Result<Response, CallError> {
 #[test]
 fn begins_as_the_protocol_demands() {
     let mut connection: Connection<u32> =
-        Connection::new(RequestHead::new("localhost:1", PATH).unwrap());
+        Connection::new(RequestHead::new("localhost:1", &[PATH, OTHER_PATH]).unwrap());
     let output = connection.output().split_off(PREFACE.len());
     assert_eq!(connection.output(), PREFACE);
     *connection.output() = output;
@@ -135,24 +140,26 @@ fn responses_may_come_in_any_portions() {
 #[test]
 fn request_headers_enter_the_peers_table_once() {
     let mut connection = open(&[]);
-    let head = RequestHead::new("localhost:1", PATH).unwrap();
+    let mut encoder =
+        HeadEncoder::new(RequestHead::new("localhost:1", &[PATH, OTHER_PATH]).unwrap());
     connection.start(&message(b""), Keep::Nothing, 1);
     connection.start(&message(b""), Keep::Nothing, 2);
-    let blocks: Vec<Vec<u8>> = sent(&mut connection)
-        .into_iter()
-        .filter(|(head, _)| head.kind == kind::HEADERS)
-        .map(|(_, block)| block)
-        .collect();
-    assert_eq!(blocks, [head.entering.clone(), head.indexed]);
+    connection.open_stream(1, 3);
+    let blocks = |connection: &mut Connection<u32>| -> Vec<Vec<u8>> {
+        let frames = sent(connection).into_iter();
+        frames.filter(|(head, _)| head.kind == kind::HEADERS).map(|(_, block)| block).collect()
+    };
+    let expected = [0, 0, 1].map(|path| encoder.block(path).to_vec());
+    assert_eq!(blocks(&mut connection), expected);
 
     // A peer with a smaller table is told that none is used, and gets literals.
     receive(&mut connection, &settings(&[(setting::HEADER_TABLE_SIZE, 100)]));
-    connection.output().clear();
-    connection.start(&message(b""), Keep::Nothing, 3);
+    encoder.table_size(100);
     connection.start(&message(b""), Keep::Nothing, 4);
-    let frames = sent(&mut connection);
-    assert_eq!(frames[0].1, [&[TABLE_RESIZE_TO_0][..], &head.literal].concat());
-    assert_eq!(frames[2].1, head.literal);
+    connection.start(&message(b""), Keep::Nothing, 5);
+    let expected = [0, 0].map(|path| encoder.block(path).to_vec());
+    assert_eq!(expected[0], [&[TABLE_RESIZE_TO_0][..], &expected[1]].concat());
+    assert_eq!(blocks(&mut connection), expected);
 }
 
 #[test]
@@ -368,7 +375,7 @@ fn what_breaks_the_protocol_breaks_the_connection() {
         assert!(matches!(error, Err(ConnectionError::Protocol(_))), "{bytes:02x?}: {error:?}");
     }
     let mut connection: Connection<u32> =
-        Connection::new(RequestHead::new("localhost:1", PATH).unwrap());
+        Connection::new(RequestHead::new("localhost:1", &[PATH, OTHER_PATH]).unwrap());
     let http1 = b"HTTP/1.1 400 Bad Request\r\n\r\n";
     assert!(connection.receive(http1).is_err());
 }
@@ -381,6 +388,8 @@ fn any_bytes_are_survived() {
         let mut connection = open(&[]);
         connection.start(&message(b"question"), Keep::Message, 1);
         connection.start(&vec![0; 100_000], Keep::Message, 2);
+        let stream = connection.open_stream(1, 3);
+        connection.send(stream, &vec![0; 100_000]);
         // Well-formed heads, so that the bytes get past them.
         let bytes: Vec<u8> = (0..rng.usize(1..20))
             .flat_map(|_| {

@@ -39,6 +39,19 @@ pub(crate) fn answer(operation: &Operation, answer: Answer) -> Answer {
             header(&mut response.header);
             response.hash_revision = 0;
         }
+        (Message::LeaseGrant(response), _) => header(&mut response.header),
+        (Message::LeaseRevoke(response), _) => header(&mut response.header),
+        (Message::LeaseTimeToLive(response), _) => {
+            header(&mut response.header);
+            response.keys.sort();
+            // A second may pass between the two servers' answers; a kill gives etcd's leases all their time again.
+            response.ttl = response.ttl.min(0);
+        }
+        (Message::LeaseLeases(response), _) => {
+            header(&mut response.header);
+            response.leases.sort_by_key(|lease| lease.id);
+        }
+        (Message::LeaseKeepAlive(response), _) => header(&mut response.header),
         (message, operation) => {
             unreachable!("{message:?} cannot answer {operation:?}: the client fixes the type")
         }

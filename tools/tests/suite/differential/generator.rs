@@ -20,6 +20,11 @@ pub(crate) enum Operation {
     Txn(pb::TxnRequest),
     Compact(pb::CompactionRequest),
     HashKv(pb::HashKvRequest),
+    LeaseGrant(pb::LeaseGrantRequest),
+    LeaseRevoke(pb::LeaseRevokeRequest),
+    LeaseTimeToLive(pb::LeaseTimeToLiveRequest),
+    LeaseLeases(pb::LeaseLeasesRequest),
+    LeaseKeepAlive(pb::LeaseKeepAliveRequest),
 }
 
 /// Few, in each other's way: prefixes of each other, with the smallest and the largest byte.
@@ -48,6 +53,11 @@ const KEYS: &[&[u8]] = &[
     b"\xff\0",
     b"\xff\xff",
 ];
+
+/// Chosen by the client, so that both servers' are the same. Few, so that they are taken, and revoked, often.
+const LEASES: &[i64] = &[1, 2, 3, 4, i64::MAX, -1, i64::MIN];
+/// Long enough that none expires while a seed runs.
+const TTL: i64 = 100_000;
 
 const VALUES: &[&[u8]] =
     &[b"", b"0", b"1", b"10", b"2", b"\0", b"\xff", b"a longer value, \xc3\xa4 and more of it"];
@@ -87,6 +97,12 @@ impl Generator {
             Message::Txn(message) => &message.header,
             Message::Compact(message) => &message.header,
             Message::HashKv(message) => &message.header,
+            Message::LeaseGrant(message) => &message.header,
+            Message::LeaseRevoke(message) => &message.header,
+            Message::LeaseTimeToLive(message) => &message.header,
+            Message::LeaseLeases(message) => &message.header,
+            // Its revision is that of some time before the answer.
+            Message::LeaseKeepAlive(_) => return,
         };
         let header = header.as_ref().expect("every answer has a header");
         assert!(header.revision >= self.revision, "the revision went back: {message:?}");
@@ -98,7 +114,8 @@ impl Generator {
 
     pub(crate) fn operation(&mut self) -> Operation {
         match self.rng.u32(0..100) {
-            0..=37 => Operation::Range(self.range()),
+            0..=31 => Operation::Range(self.range()),
+            32..=37 => self.lease_operation(),
             38..=62 => Operation::Put(self.put(Flavour::Ignoring)),
             63..=71 => Operation::DeleteRange(self.delete_range(Flavour::Sweeping)),
             72..=95 => {
@@ -201,7 +218,7 @@ impl Generator {
             Ok(CompareTarget::Create) => Some(TargetUnion::CreateRevision(self.revision_near())),
             Ok(CompareTarget::Mod) => Some(TargetUnion::ModRevision(self.revision_near())),
             Ok(CompareTarget::Value) => Some(TargetUnion::Value(self.value_plain())),
-            Ok(CompareTarget::Lease) => Some(TargetUnion::Lease(self.rng.i64(0..2))),
+            Ok(CompareTarget::Lease) => Some(TargetUnion::Lease(self.lease())),
             Err(_) => None,
         };
         let result = if self.one_in(50) { 4 } else { self.rng.i32(0..4) };
@@ -245,9 +262,29 @@ impl Generator {
         Bytes::from_static(self.pick(VALUES))
     }
 
-    /// Mostly none; no lease was ever granted.
+    /// Mostly none. Of the others most are granted most of the time.
     fn lease(&mut self) -> i64 {
-        if self.one_in(40) { self.rng.i64(1..5) } else { 0 }
+        if self.one_in(4) { self.some_lease() } else { 0 }
+    }
+
+    fn some_lease(&mut self) -> i64 {
+        if self.one_in(10) { self.rng.i64(5..50) } else { LEASES[self.rng.usize(..LEASES.len())] }
+    }
+
+    fn lease_operation(&mut self) -> Operation {
+        let id = self.some_lease();
+        match self.rng.u32(0..20) {
+            0..=7 => {
+                let ttl = if self.one_in(20) { i64::MAX } else { TTL + self.rng.i64(0..1000) };
+                Operation::LeaseGrant(pb::LeaseGrantRequest { id, ttl })
+            }
+            8..=11 => Operation::LeaseRevoke(pb::LeaseRevokeRequest { id }),
+            12..=15 => {
+                Operation::LeaseTimeToLive(pb::LeaseTimeToLiveRequest { id, keys: self.rng.bool() })
+            }
+            16 | 17 => Operation::LeaseKeepAlive(pb::LeaseKeepAliveRequest { id }),
+            _ => Operation::LeaseLeases(pb::LeaseLeasesRequest {}),
+        }
     }
 
     /// None, endless, a prefix, or any key: equal and inverted ranges come by themselves.

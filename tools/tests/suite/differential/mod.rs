@@ -17,6 +17,8 @@
 //! | `HashKVResponse.hash_revision` | absent | present | set to zero |
 //! | HashKV while a compaction still removes keys and none is left | another hash, for a moment | | asked again, bounded |
 //! | the revision after a restart, when the newest change was a delete and was compacted away | goes back (etcd issue 17780) | stays | a put comes before the kill |
+//! | the order of `LeaseLeases` | by expiry | likewise | by id (`canonical.rs`) |
+//! | the order of keys in `LeaseTimeToLive` | that of a hash map | likewise | that of the keys (`canonical.rs`) |
 //! | which fault of a transaction with several is named | puts first | the first | any passes (`canonical.rs`) |
 //! | the order among equal values of a sort target other than the key | Go's unstable sort | likewise | any order passes (`canonical.rs`) |
 
@@ -52,6 +54,11 @@ pub(crate) enum Message {
     Txn(pb::TxnResponse),
     Compact(pb::CompactionResponse),
     HashKv(pb::HashKvResponse),
+    LeaseGrant(pb::LeaseGrantResponse),
+    LeaseRevoke(pb::LeaseRevokeResponse),
+    LeaseTimeToLive(pb::LeaseTimeToLiveResponse),
+    LeaseLeases(pb::LeaseLeasesResponse),
+    LeaseKeepAlive(pb::LeaseKeepAliveResponse),
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,9 +112,34 @@ impl Side {
             Operation::Txn(request) => client.txn(request).await.map(Message::Txn),
             Operation::Compact(request) => client.compact(request).await.map(Message::Compact),
             Operation::HashKv(request) => client.hash_kv(request).await.map(Message::HashKv),
+            Operation::LeaseGrant(request) => {
+                client.lease_grant(request).await.map(Message::LeaseGrant)
+            }
+            Operation::LeaseRevoke(request) => {
+                client.lease_revoke(request).await.map(Message::LeaseRevoke)
+            }
+            Operation::LeaseTimeToLive(request) => {
+                client.lease_time_to_live(request).await.map(Message::LeaseTimeToLive)
+            }
+            Operation::LeaseLeases(request) => {
+                client.lease_leases(request).await.map(Message::LeaseLeases)
+            }
+            Operation::LeaseKeepAlive(request) => {
+                keep_alive(client, request).await.map(Message::LeaseKeepAlive)
+            }
         };
         answer.map_err(|status: Status| (status.code(), status.message().to_owned()))
     }
+}
+
+/// One keep-alive by a stream of its own.
+async fn keep_alive(
+    client: &mut Client,
+    request: pb::LeaseKeepAliveRequest,
+) -> Result<pb::LeaseKeepAliveResponse, Status> {
+    let requests = tokio_stream::once(request);
+    let mut answers = client.converse("/etcdserverpb.Lease/LeaseKeepAlive", requests).await?;
+    answers.message().await.map(|answer| answer.expect("an answer before the end"))
 }
 
 impl Run {

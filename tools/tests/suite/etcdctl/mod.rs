@@ -28,12 +28,13 @@ fn prints_the_same_against_etcd_and_the_subject() {
     assert!(steps.len() >= COMMANDS_MIN, "only {} commands in the script", steps.len());
     let mut etcd = Server::start_fresh(Program::Etcd);
     let mut subject = Server::start_fresh(Program::Subject);
+    let (mut etcd_leases, mut subject_leases) = (Vec::new(), Vec::new());
     let mut differences = Vec::new();
     let show = std::env::var_os("URD_TEST_SHOW").is_some();
     for step in &steps {
         let (expected, found) = std::thread::scope(|scope| {
-            let expected = scope.spawn(|| run(step, &etcd));
-            let found = run(step, &subject);
+            let expected = scope.spawn(|| run(step, &etcd, &mut etcd_leases));
+            let found = run(step, &subject, &mut subject_leases);
             (expected.join().expect("the thread that runs etcdctl against etcd"), found)
         });
         if show {
@@ -65,7 +66,9 @@ struct Outcome {
     stderr: String,
 }
 
-fn run(step: &Step, server: &Server) -> Outcome {
+/// Runs a command. `leases` are the ids that the server has granted so far.
+fn run(step: &Step, server: &Server, leases: &mut Vec<u64>) -> Outcome {
+    let step = &step.with_leases(leases);
     let mut command = Command::new(etcdctl_path());
     command.env("ETCDCTL_API", "3").env("ETCDCTL_ENDPOINTS", server.endpoint());
     command.args(step.arguments());
@@ -84,7 +87,8 @@ fn run(step: &Step, server: &Server) -> Outcome {
     writer.join().expect("the thread that writes standard input");
     let output = waiter.join().expect("the thread that waits").expect("wait for a child");
     let (endpoint, peer_endpoint) = (server.endpoint(), server.peer_endpoint());
-    let context = normalise::Context::new(step, &endpoint, &peer_endpoint);
+    leases.extend(normalise::granted(&output.stdout));
+    let context = normalise::Context::new(step, &endpoint, &peer_endpoint, leases);
     Outcome {
         exit_code: output.status.code(),
         stdout: context.stdout(&output.stdout),

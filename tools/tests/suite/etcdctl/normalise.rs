@@ -4,6 +4,8 @@
 //! |---|---|
 //! | cluster, member and leader ids | by key in JSON and fields, by column in tables, by place in simple lines |
 //! | database sizes, raft terms and indexes, versions | likewise |
+//! | ids of leases | anywhere, in hexadecimal and decimal: each becomes its name, LEASE1 and so on |
+//! | the remaining time of a lease, and the order of its keys | in `lease timetolive` |
 //! | client and peer ports | anywhere: `127.0.0.1:PORT` of this very server |
 //! | times | after `took = `, `took ` or `Took` |
 //! | column widths of tables | cells are trimmed, rules shortened |
@@ -51,10 +53,24 @@ pub(crate) struct Context<'a> {
     format: Format,
     endpoint: &'a str,
     peer_endpoint: &'a str,
+    leases: &'a [u64],
+}
+
+/// The id of the lease that a `lease grant` says it made.
+pub(crate) fn granted(stdout: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(stdout);
+    let (id, _) = text.strip_prefix("lease ")?.split_once(" granted with TTL(")?;
+    (!text.contains("remaining(")).then_some(())?;
+    u64::from_str_radix(id, 16).ok()
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(step: &'a Step, endpoint: &'a str, peer_endpoint: &'a str) -> Self {
+    pub(crate) fn new(
+        step: &'a Step,
+        endpoint: &'a str,
+        peer_endpoint: &'a str,
+        leases: &'a [u64],
+    ) -> Self {
         let format = [
             ("fields", Format::Fields),
             ("json", Format::Json),
@@ -64,14 +80,14 @@ impl<'a> Context<'a> {
         .into_iter()
         .find(|(name, _)| step.has("-w") && step.has(name));
         let format = format.map_or(Format::Simple, |(_, format)| format);
-        Context { step, format, endpoint, peer_endpoint }
+        Context { step, format, endpoint, peer_endpoint, leases }
     }
 
     pub(crate) fn stdout(&self, bytes: &[u8]) -> String {
         if self.format == Format::Protobuf {
             return self.protobuf(bytes);
         }
-        let text = self.ports(&escape(bytes));
+        let text = self.time_to_live(&self.leases(&self.ports(&escape(bytes))));
         match self.format {
             Format::Json => each_line(&text, json),
             Format::Fields => each_line(&text, fields),
@@ -81,7 +97,7 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn stderr(&self, bytes: &[u8]) -> String {
-        each_line(&self.ports(&escape(bytes)), |line| {
+        each_line(&self.leases(&self.ports(&escape(bytes))), |line| {
             // The client library logs failed calls with a time stamp and a target id of its own.
             if line.starts_with("{\"level\"") { json_log(line) } else { times(line) }
         })
@@ -90,6 +106,41 @@ impl<'a> Context<'a> {
     fn ports(&self, text: &str) -> String {
         text.replace(self.endpoint, "127.0.0.1:CLIENT")
             .replace(self.peer_endpoint, "127.0.0.1:PEER")
+    }
+
+    fn leases(&self, text: &str) -> String {
+        self.leases.iter().enumerate().fold(text.to_owned(), |text, (nth, id)| {
+            let name = format!("LEASE{}", nth + 1);
+            // In JSON a name stands where a number stood.
+            let number =
+                if self.format == Format::Json { format!("\"{name}\"") } else { name.clone() };
+            text.replace(&format!("{id:016x}"), &name)
+                .replace(&format!("{id:x}"), &name)
+                .replace(&id.to_string(), &number)
+        })
+    }
+
+    /// etcd gives the keys in the order of a hash map.
+    fn time_to_live(&self, text: &str) -> String {
+        if !self.step.has("timetolive") {
+            return text.to_owned();
+        }
+        let marks = ["remaining(", "\"ttl\":", "\"TTL\" : "];
+        let text = marks.into_iter().fold(text.to_owned(), |text, mark| {
+            let Some((before, after)) = text.split_once(mark) else { return text };
+            let rest = after.trim_start_matches(|digit: char| digit.is_ascii_digit());
+            if rest.len() == after.len() { text } else { format!("{before}{mark}0{rest}") }
+        });
+        [("attached keys([", " "), ("\"keys\":[", ",")].into_iter().fold(
+            text,
+            |text, (mark, gap)| {
+                let Some((before, after)) = text.split_once(mark) else { return text };
+                let (keys, rest) = after.split_once(']').expect("the list ends");
+                let mut keys: Vec<&str> = keys.split(gap).collect();
+                keys.sort_unstable();
+                format!("{before}{mark}{}]{rest}", keys.join(gap))
+            },
+        )
     }
 
     fn simple(&self, line: &str) -> String {

@@ -25,6 +25,30 @@ impl Step {
         self.words.iter().map(|word| OsStr::from_bytes(word).to_owned())
     }
 
+    /// With the leases' ids for their names, in the words and on standard input.
+    pub(crate) fn with_leases(&self, leases: &[u64]) -> Step {
+        let named = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            // `LEASE12` begins with `LEASE1`.
+            for (nth, id) in leases.iter().enumerate().rev() {
+                let (name, id) = (format!("LEASE{}", nth + 1), format!("{id:x}"));
+                while let Some(at) =
+                    bytes.windows(name.len()).position(|found| found == name.as_bytes())
+                {
+                    bytes.splice(at..at + name.len(), id.bytes());
+                }
+            }
+            bytes
+        };
+        Step {
+            line: self.line,
+            section: self.section.clone(),
+            text: self.text.clone(),
+            words: self.words.iter().map(|word| named(word)).collect(),
+            input: named(&self.input),
+        }
+    }
+
     /// Whether the words hold `word`.
     pub(crate) fn has(&self, word: &str) -> bool {
         self.words.iter().any(|candidate| candidate == word.as_bytes())

@@ -124,6 +124,10 @@ impl Client {
         delete_range("/etcdserverpb.KV/DeleteRange"): DeleteRangeRequest -> DeleteRangeResponse;
         txn("/etcdserverpb.KV/Txn"): TxnRequest -> TxnResponse;
         compact("/etcdserverpb.KV/Compact"): CompactionRequest -> CompactionResponse;
+        lease_grant("/etcdserverpb.Lease/LeaseGrant"): LeaseGrantRequest -> LeaseGrantResponse;
+        lease_revoke("/etcdserverpb.Lease/LeaseRevoke"): LeaseRevokeRequest -> LeaseRevokeResponse;
+        lease_time_to_live("/etcdserverpb.Lease/LeaseTimeToLive"): LeaseTimeToLiveRequest -> LeaseTimeToLiveResponse;
+        lease_leases("/etcdserverpb.Lease/LeaseLeases"): LeaseLeasesRequest -> LeaseLeasesResponse;
         hash_kv("/etcdserverpb.Maintenance/HashKV"): HashKvRequest -> HashKvResponse;
     }
 }

@@ -1,5 +1,7 @@
 //! Whole runs against a small server of another make (`h2`), which behaves well or not.
 
+mod watches;
+
 use super::*;
 use bytes::Bytes;
 use clap::Parser;
@@ -147,7 +149,7 @@ async fn answer(
 fn benchmark(server: &Server, line: &str) -> Result<Report, String> {
     let line = format!("benchmark --endpoints={} {line}", server.address);
     let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
-    run(&cli, &cli.checked_endpoints().unwrap())
+    run(&cli, &cli.checked_endpoints().unwrap(), Task::new(&cli).unwrap())
 }
 
 #[test]
