@@ -201,12 +201,12 @@ impl Config {
 
     /// Where the log is kept.
     pub fn log_dir(&self) -> PathBuf {
-        self.wal_dir.clone().unwrap_or_else(|| self.data_dir.join("wal"))
+        log_dir(&self.data_dir, self.wal_dir.as_deref())
     }
 
     /// The directory of the checkpoint file.
     pub fn tree_dir(&self) -> PathBuf {
-        self.data_dir.join("tree")
+        tree_dir(&self.data_dir)
     }
 
     /// The ids of this member and its cluster at their start.
@@ -242,6 +242,16 @@ impl fmt::Display for InitialCluster {
         }
         Ok(())
     }
+}
+
+/// Where a member with these directories keeps its log.
+pub fn log_dir(data_dir: &Path, wal_dir: Option<&Path>) -> PathBuf {
+    wal_dir.map_or_else(|| data_dir.join("wal"), Path::to_owned)
+}
+
+/// Where a member with this data directory keeps its checkpoint file.
+pub fn tree_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("tree")
 }
 
 fn config_file(settings: &Settings, environment: &mut Environment) -> Option<PathBuf> {

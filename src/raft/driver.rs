@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message, MessageType};
+use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
 use raft::{RawNode, StateRole};
 use thiserror::Error;
 use urd_wal::disk::Disk;
@@ -17,11 +17,12 @@ use urd_wal::{Completed, Log, Recovered, Waiting, WriteError, WriteNumber};
 use super::entry::{self, MalformedRecord};
 use super::pending::Pending;
 use super::read_index::Rounds;
+use super::replay;
 use super::window::Window;
 use crate::error::Unavailable;
 use crate::ids::{Index, MemberId, PageId, Term};
 use crate::limits;
-use crate::store::command::{Batch, DecodeError};
+use crate::store::command::DecodeError;
 use crate::store::lease::LeaseChange;
 use crate::store::{Outcome, Store, View};
 use crate::tree::{Checkpoint, Statistics, Written};
@@ -175,37 +176,19 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         recovered: &Recovered,
         mut store: Store,
     ) -> Result<Self, Fatal> {
-        let mut hard_state = match &recovered.hard_state {
-            Some(bytes) => entry::decode_hard_state(bytes)?,
-            None => HardState::default(),
-        };
-        let gap = |what, found| Fatal::Gap {
-            first: log.first_index(),
-            last: log.last_index(),
-            what,
-            found,
-        };
+        let entries = log.entries();
+        let hard_state = replay::hard_state(&entries, recovered.hard_state.as_deref(), &store)?;
         let applied = store.applied().0;
-        // A log that is empty, or begins behind what the state has, is not the one that made it.
-        let is_missing = recovered.hard_state.is_none() && applied > 0;
-        if is_missing || (log.last_index() > 0 && log.first_index() > applied + 1) {
-            return Err(gap("the last applied entry", applied));
-        }
-        // Only a changed commit index is not worth a write, so the log may know of less than the checkpoint.
-        hard_state.commit = hard_state.commit.max(applied);
-        if hard_state.commit > log.last_index().max(applied) {
-            return Err(gap("the commit index", hard_state.commit));
-        }
         let voters = options.voters.iter().map(|member| member.0).collect();
         let conf_state = ConfState { voters, ..ConfState::default() };
         let mut bytes = 0;
-        let base = replay(&mut log, &mut store, hard_state.commit, &mut bytes)?;
+        let base = replay::replay(&entries, &mut store, hard_state.commit, &mut bytes)?;
         let window = Window::new(base, hard_state.clone(), conf_state);
         let last = log.last_index();
-        for_each_entry(&mut log, base.0 + 1, last, |entry| {
+        replay::for_each_entry(&entries, base.0 + 1, last, |entry| {
             bytes += entry.data.len();
             window.append(std::slice::from_ref(&entry));
-            Ok(())
+            Ok::<_, Fatal>(())
         })?;
         let entries = last.saturating_sub(applied);
         if last < applied {
@@ -335,7 +318,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             lost.extend(settled.lost);
             self.changed = true;
             self.sweeping = true;
-            let results = apply(&mut self.store, entry)?;
+            let results = replay::apply(&mut self.store, entry)?;
             leases.extend_from_slice(self.store.lease_changes());
             if let Some(proposal) = settled.applied {
                 outcomes.push((proposal, results));
@@ -541,57 +524,4 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     pub fn into_log(self) -> Log<D> {
         self.log
     }
-}
-
-/// Applies one committed entry.
-fn apply(store: &mut Store, entry: Entry) -> Result<Vec<Outcome>, Fatal> {
-    let (index, term) = (Index(entry.index), Term(entry.term));
-    // A group whose voters never change has no membership entries; members arrive with their own handling.
-    debug_assert_eq!(entry.entry_type, EntryType::EntryNormal);
-    let batch =
-        Batch::decode(entry.data).map_err(|source| Fatal::Batch { index: entry.index, source })?;
-    Ok(store.apply(index, term, &batch))
-}
-
-/// Applies the log up to `commit`, and adds up its bytes. Returns index and term of the last entry that `store` has.
-fn replay<D: Disk>(
-    log: &mut Log<D>,
-    store: &mut Store,
-    commit: u64,
-    bytes: &mut usize,
-) -> Result<(u64, u64), Fatal> {
-    let mut base = (store.applied().0, store.term().0);
-    for_each_entry(log, base.0 + 1, commit, |entry| {
-        base = (entry.index, entry.term);
-        *bytes += entry.data.len();
-        apply(store, entry)?;
-        Ok(())
-    })?;
-    Ok(base)
-}
-
-/// Reads entries `low..=high` in bounded pieces.
-fn for_each_entry<D: Disk>(
-    log: &mut Log<D>,
-    low: u64,
-    high: u64,
-    mut each: impl FnMut(Entry) -> Result<(), Fatal>,
-) -> Result<(), Fatal> {
-    let mut next = low;
-    while next <= high {
-        let records = log.read(next, high + 1, limits::REPLAY_BYTES)?;
-        if records.is_empty() {
-            return Err(Fatal::Gap {
-                first: log.first_index(),
-                last: log.last_index(),
-                what: "the next entry to read",
-                found: next,
-            });
-        }
-        for (index, payload) in records {
-            each(entry::decode(index, payload)?)?;
-            next = index + 1;
-        }
-    }
-    Ok(())
 }

@@ -34,6 +34,7 @@ pub mod entry;
 mod logging;
 pub mod pending;
 pub mod read_index;
+pub mod replay;
 pub mod window;
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use futures_lite::future::{block_on, poll_once};
 use urd_proto::etcdserverpb::{PutRequest, RangeRequest};
 use urd_wal::disk::memory::{MemoryDisk, Survival};
-use urd_wal::{Log, Waiting};
+use urd_wal::{Log, Offline, Waiting};
 
-use super::{Driver, Options, Turn, Write};
+use super::{Driver, Options, Turn, Write, replay};
 use crate::error::Unavailable;
 use crate::ids::{MemberId, Revision};
 use crate::store::Store;
@@ -227,4 +227,25 @@ fn run_until_crash(disk: &MemoryDisk) -> u32 {
         driver.propose(put(proposed), proposed).unwrap();
         proposed += 1;
     }
+}
+
+#[test]
+fn a_log_read_offline_gives_the_state_of_a_restart() {
+    let disk = MemoryDisk::new(BLOCK);
+    let mut driver = leader(&disk, 1);
+    for proposal in 0..20 {
+        driver.propose(put(proposal), proposal).unwrap();
+        settle(&mut driver);
+    }
+    let hash = driver.publish().hash_kv(0).unwrap();
+    drop(driver);
+    let offline = block_on(Offline::open(disk)).unwrap();
+    let entries = offline.entries();
+    let mut store = Store::new();
+    // The commit index in the log is that of the last write, which named the entry before it.
+    let hard_state = replay::hard_state(&entries, offline.hard_state(), &store).unwrap();
+    assert!((1..entries.last()).contains(&hard_state.commit), "{hard_state:?}");
+    replay::replay_all(&entries, &mut store).unwrap();
+    assert_eq!(store.view().hash_kv(0).unwrap(), hash);
+    assert_eq!(store.applied().0, entries.last());
 }

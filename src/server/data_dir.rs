@@ -77,7 +77,7 @@ impl StoredIdentity {
 pub struct DataDir {
     path: PathBuf,
     /// Held, not used: closing it lets go of the lock.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl DataDir {
@@ -91,10 +91,27 @@ impl DataDir {
             .write(true)
             .open(&lock_path)
             .map_err(|source| io_error("open", &lock_path, source))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+        Self::locked(path, lock, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Locks a directory that is there against a server, and not against others that only read; writes nothing. Where no
+    /// server ever made a lock file there is none to hold: a copy of a data directory may lack it.
+    pub fn open_read_only(path: &Path) -> Result<Self, DataDirError> {
+        fs::read_dir(path).map_err(|source| io_error("read the directory", path, source))?;
+        match File::open(path.join(LOCK)) {
+            Ok(lock) => Self::locked(path, lock, FlockOperation::NonBlockingLockShared),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(Self { path: path.to_owned(), _lock: None })
+            }
+            Err(source) => Err(io_error("open", &path.join(LOCK), source)),
+        }
+    }
+
+    fn locked(path: &Path, lock: File, operation: FlockOperation) -> Result<Self, DataDirError> {
+        match flock(&lock, operation) {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: Some(lock) }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::InUse(path.to_owned())),
-            Err(errno) => Err(io_error("lock", &lock_path, errno.into())),
+            Err(errno) => Err(io_error("lock", &path.join(LOCK), errno.into())),
         }
     }
 
@@ -199,6 +216,25 @@ mod tests {
         let first = DataDir::open(directory.path()).unwrap();
         assert!(matches!(DataDir::open(directory.path()), Err(DataDirError::InUse(_))));
         drop(first);
+        DataDir::open(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn readers_share_a_directory_and_make_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let is_empty = || fs::read_dir(directory.path()).unwrap().next().is_none();
+        drop(DataDir::open_read_only(directory.path()).unwrap());
+        assert!(is_empty());
+        let missing = DataDir::open_read_only(&directory.path().join("missing"));
+        assert!(matches!(missing, Err(DataDirError::Io { .. })) && is_empty());
+
+        let server = DataDir::open(directory.path()).unwrap();
+        let reader = || DataDir::open_read_only(directory.path());
+        assert!(matches!(reader(), Err(DataDirError::InUse(_))));
+        drop(server);
+        let readers = (reader().unwrap(), reader().unwrap());
+        assert!(matches!(DataDir::open(directory.path()), Err(DataDirError::InUse(_))));
+        drop(readers);
         DataDir::open(directory.path()).unwrap();
     }
 

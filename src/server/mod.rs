@@ -63,7 +63,7 @@ use crate::store::Store;
 use crate::tree::checkpoint::{self, CheckpointFile, Opened};
 
 /// The name of the checkpoint file in the tree's directory.
-const CHECKPOINT_FILE: &str = "checkpoint";
+pub const CHECKPOINT_FILE: &str = "checkpoint";
 
 /// Runs a member until it is told to stop by SIGTERM or SIGINT.
 pub fn run(config: &Config) -> Result<(), RunError> {

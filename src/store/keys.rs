@@ -82,10 +82,16 @@ pub(super) enum ChangeKind {
 /// Writes what all `kv` keys of a user key start with, and those of no other key do. It is also the
 /// place before the newest of them.
 pub(super) fn kv_prefix(buffer: &mut Vec<u8>, user_key: &[u8]) {
+    kv_begin(buffer, user_key);
+    buffer.extend_from_slice(&TERMINATOR);
+}
+
+/// Writes what the `kv` keys of all user keys start with that begin with `user_prefix`, and those of no others do.
+pub(super) fn kv_begin(buffer: &mut Vec<u8>, user_prefix: &[u8]) {
     buffer.clear();
-    buffer.reserve(1 + user_key.len() + TERMINATOR.len() + SUFFIX_BYTES);
+    buffer.reserve(1 + user_prefix.len() + TERMINATOR.len() + SUFFIX_BYTES);
     buffer.push(KV);
-    let mut rest = user_key;
+    let mut rest = user_prefix;
     while let Some(zero) = rest.iter().position(|&byte| byte == 0) {
         let (plain, tail) = rest.split_at(zero);
         buffer.extend_from_slice(plain);
@@ -93,7 +99,6 @@ pub(super) fn kv_prefix(buffer: &mut Vec<u8>, user_key: &[u8]) {
         rest = tail.get(1..).unwrap_or_default();
     }
     buffer.extend_from_slice(rest);
-    buffer.extend_from_slice(&TERMINATOR);
 }
 
 /// Turns a prefix into the key of one of its records.

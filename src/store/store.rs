@@ -65,8 +65,9 @@ impl Store {
     /// The state that `tree` holds, as a checkpoint file gives it back.
     ///
     /// # Errors
-    /// A tree that is not empty, and has no numbers of a store that this version reads.
+    /// A tree that is not empty, and has no numbers of a store that this version reads; or damage where they stand.
     pub fn open(tree: Tree) -> Result<Self, Fault> {
+        tree.verify_path(META_KEY).map_err(|damage| Fault::new(&tree.describe(&damage)))?;
         let meta = match tree.get(META_KEY) {
             Some(numbers) => Meta::decode(numbers)
                 .ok_or_else(|| Fault::new("the store's numbers in the tree are not readable"))?,

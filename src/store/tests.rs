@@ -9,6 +9,7 @@ mod oracle;
 mod scripts;
 mod slices;
 mod validation;
+mod versions;
 
 use bytes::Bytes;
 use urd_proto::etcdserverpb::request_op::Request;

@@ -7,7 +7,7 @@ use super::meta::Meta;
 use super::{range_scan, txn};
 use crate::error::Rejected;
 use crate::ids::{Index, Revision, Term};
-use crate::tree::Snapshot;
+use crate::tree::{Read, Snapshot};
 
 /// A published state. Clones share it; its pages live as long as one of them.
 #[derive(Clone, Debug)]
@@ -47,6 +47,12 @@ impl View {
     #[must_use]
     pub fn swept(&self) -> Revision {
         self.meta.swept
+    }
+
+    /// How many keys live at the newest revision.
+    #[must_use]
+    pub fn live_keys(&self) -> u64 {
+        self.snapshot.count(&[], None)
     }
 
     /// The last entry that was applied.

@@ -10,11 +10,12 @@ use thiserror::Error;
 
 use super::cell::{BranchCell, CellKey, CellValue};
 use super::freelist::FIRST_PAGE;
+use super::map::Shape;
 use super::page::{
     BRANCH_KEY_BYTES_MAX, CELL_BYTES_MAX, Head, Kind, LEAF_KEY_BYTES_MAX, Node, SLOT_BYTES,
     USABLE_BYTES,
 };
-use super::read::Source;
+use super::read::{DEPTH_MAX, Source};
 use super::run::run_pages;
 use super::snapshot::Snapshot;
 use super::writer::Tree;
@@ -184,7 +185,8 @@ impl<'a, S: Source> Walk<'a, S> {
     /// Checks the subtree at `id`; the sum of its counted records.
     fn page(&mut self, id: PageId, bounds: &Bounds, depth: usize) -> Result<u64, Damage> {
         let source = self.source;
-        source.verify(id)?;
+        ensure!(depth <= DEPTH_MAX, id, format!("a depth up to {DEPTH_MAX}"), depth);
+        source.verify(Shape::Node, id)?;
         let node = source.node(id);
         self.pages.push((id, 1));
         check_layout(id, &node)?;
@@ -247,7 +249,7 @@ impl<'a, S: Source> Walk<'a, S> {
             }
             last = Some(key);
             if let CellValue::Run(run) = cell.value {
-                self.source.verify(run.page)?;
+                self.source.verify(Shape::Run, run.page)?;
                 let data = self.source.run(run.page);
                 self.run(id, run.page, run.len as usize, data.len())?;
             }
@@ -300,7 +302,7 @@ impl<'a, S: Source> Walk<'a, S> {
                 Ok(key.to_vec())
             }
             CellKey::Run { prefix, run } => {
-                self.source.verify(run.page)?;
+                self.source.verify(Shape::Run, run.page)?;
                 let key = self.source.run(run.page);
                 self.run(id, run.page, run.len as usize, key.len())?;
                 ensure!(key.len() > inline_max, id, "a short key in its cell", "in a run");

@@ -25,11 +25,11 @@ use std::fmt;
 use std::io;
 
 use thiserror::Error;
-use urd_wal::disk::{Disk, File};
+use urd_wal::disk::{Disk, File, ReadDisk};
 
 use super::file::{META_PAGES, Meta, Stamp, seal};
 use super::freelist::Freelist;
-use super::map::Map;
+use super::map::{Map, Shape};
 use super::page::PAGE_BYTES;
 use super::pages::Pages;
 use super::run::{Run, run_pages};
@@ -155,6 +155,18 @@ pub struct Opened<D: Disk> {
     pub warnings: Vec<String>,
 }
 
+/// What [`read`] found.
+pub struct Found {
+    /// The newest durable state, or an empty one.
+    pub tree: Tree,
+    /// The checkpoint that `tree` is, if there is one.
+    pub checkpoint: Option<Meta>,
+    /// What an operator should see.
+    pub warnings: Vec<String>,
+    /// Length of the file, in whole pages.
+    pub bytes: u64,
+}
+
 /// Opens the checkpoint file `name`, which is made if there is none.
 ///
 /// # Errors
@@ -166,24 +178,43 @@ pub async fn open<D: Disk>(disk: D, name: &str) -> Result<Opened<D>, OpenError> 
     };
     let file = disk.open_cached(name).await.map_err(io("open"))?;
     disk.sync_directory().await.map_err(io("make durable the name of"))?;
-    let map = match disk.file_path(name) {
-        Some(path) => Map::of_file(disk.path(name), &path).map_err(io("map"))?,
-        None => {
-            let listed = disk.list().await.map_err(io("find"))?;
-            let bytes = listed.iter().find(|listed| listed.name == name).map_or(0, |it| it.bytes);
-            let bytes = disk.map(name, 0..bytes).map_err(io("read"))?.as_ref().to_vec();
-            Map::loaded(disk.path(name), bytes)
-        }
-    };
-    let room = Cell::new(map.end().0 * PAGE_BYTES as u64);
+    let Found { tree, checkpoint, warnings, bytes } = read(&disk, name).await?;
+    let file = CheckpointFile { file, disk, name: name.to_owned(), room: Cell::new(bytes) };
+    Ok(Opened { tree, file, checkpoint, warnings })
+}
+
+/// Finds what the checkpoint file `name` holds, and changes nothing; without a file, an empty state. Nobody may write to
+/// the file as long as the tree, or a snapshot of it, is there.
+///
+/// # Errors
+/// See [`OpenError`].
+pub async fn read<D: ReadDisk>(disk: &D, name: &str) -> Result<Found, OpenError> {
+    let map = map_file(disk, name).await?;
+    let bytes = map.end().0 * PAGE_BYTES as u64;
     let mut warnings = Vec::new();
     let checkpoint = newest(&map, &mut warnings)?;
     let tree = match &checkpoint {
         Some(meta) => Tree::of_file(map, meta)?,
         None => Tree::empty(Some(map)),
     };
-    let file = CheckpointFile { file, disk, name: name.to_owned(), room };
-    Ok(Opened { tree, file, checkpoint, warnings })
+    Ok(Found { tree, checkpoint, warnings, bytes })
+}
+
+async fn map_file<D: ReadDisk>(disk: &D, name: &str) -> Result<Map, OpenError> {
+    let io = |action| {
+        let file = disk.path(name);
+        move |source| OpenError::Io { action, file, source }
+    };
+    let listed = disk.list().await.map_err(io("find"))?;
+    let listed = listed.iter().find(|listed| listed.name == name);
+    match (disk.file_path(name), listed) {
+        (_, None) => Ok(Map::loaded(disk.path(name), Vec::new())),
+        (Some(path), _) => Map::of_file(disk.path(name), &path).map_err(io("map")),
+        (None, Some(listed)) => {
+            let bytes = disk.map(name, 0..listed.bytes).map_err(io("read"))?.as_ref().to_vec();
+            Ok(Map::loaded(disk.path(name), bytes))
+        }
+    }
 }
 
 /// The newest of the file's checkpoints that is whole.
@@ -224,8 +255,8 @@ impl Tree {
         }
         map.expect_versions_up_to(meta.version);
         let damaged = |damage| OpenError::Damaged(map.describe(&damage));
-        map.verify(meta.free).map_err(damaged)?;
-        map.verify(meta.root).map_err(damaged)?;
+        map.verify_as(Shape::Run, meta.free).map_err(damaged)?;
+        map.verify_as(Shape::Node, meta.root).map_err(damaged)?;
         let free = map.run(meta.free);
         if map.version(meta.free) != meta.version || (free.len() as u64) < meta.end.0.div_ceil(8) {
             let text =

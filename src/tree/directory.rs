@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::{ArcSwapOption, Guard};
 
 use super::check::Damage;
-use super::map::Map;
+use super::map::{Map, Shape};
 use super::page::{Node, PAGE_BYTES};
 use super::run::{Run, run_pages};
 use crate::ids::PageId;
@@ -80,9 +80,9 @@ impl Directory {
     }
 
     /// Verifies the page or run at `id` where it is read from the file.
-    pub(super) fn verify(&self, id: PageId) -> Result<(), Damage> {
+    pub(super) fn verify(&self, shape: Shape, id: PageId) -> Result<(), Damage> {
         match (self.nodes.load(id), self.runs.load(id)) {
-            (None, None) => self.file(id).verify(id),
+            (None, None) => self.file(id).verify_as(shape, id),
             _ => Ok(()),
         }
     }

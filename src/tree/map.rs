@@ -43,6 +43,14 @@ use super::page::{
 use super::run::{RUN_HEADER_BYTES, RUN_LEN_AT, RUN_VERSION_AT, run_pages};
 use crate::ids::PageId;
 
+/// What a reference to a page expects there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// A leaf or a branch.
+    Node,
+    Run,
+}
+
 /// Where the file's bytes are.
 enum Bytes {
     Mapped(MmapRaw),
@@ -147,8 +155,20 @@ impl Map {
     }
 
     /// Verifies the page or run at `id`, read or not.
-    pub(super) fn verify(&self, id: PageId) -> Result<(), Damage> {
+    fn verify(&self, id: PageId) -> Result<(), Damage> {
         self.try_verify(id).map_err(|mismatch| mismatch.at(id))
+    }
+
+    /// The same, and that it is of the shape that a reference to it expects. It is not where a write was lost, and what
+    /// stood there before is sound by itself.
+    pub(super) fn verify_as(&self, shape: Shape, id: PageId) -> Result<(), Damage> {
+        self.verify(id)?;
+        let (is_run, kind) = (shape == Shape::Run, self.header(id).kind());
+        if is_run == (kind == KIND_RUN) {
+            return Ok(());
+        }
+        let expected = if is_run { "a run" } else { "a leaf or a branch" };
+        Err(Mismatch::new(expected, format!("kind {kind}")).at(id))
     }
 
     fn try_verify(&self, id: PageId) -> Result<(), Mismatch> {

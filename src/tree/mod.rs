@@ -47,7 +47,8 @@
 //!
 //! [`checkpoint`] makes a published snapshot durable in a file, in the background, and finds it again. Pages that it has
 //! written leave the heap: the directory's slot is emptied, and readers find the page in the file, mapped (`map`). The
-//! tree that comes back reads its pages from there; nothing is loaded.
+//! tree that comes back reads its pages from there; nothing is loaded. Where damage must not end the process, as in a
+//! tool that looks for it, `verify` comes before any reading.
 //!
 //! # What it does not do, on purpose
 //!
@@ -77,6 +78,7 @@ mod retired;
 mod run;
 mod snapshot;
 mod split;
+mod verify;
 mod writer;
 
 #[cfg(test)]

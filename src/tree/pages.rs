@@ -14,7 +14,7 @@ use super::cell::RunRef;
 use super::check::Damage;
 use super::directory::Directory;
 use super::freelist::Freelist;
-use super::map::Map;
+use super::map::{Map, Shape};
 use super::marks::Marks;
 use super::page::{Kind, Node};
 use super::retired::{Retired, Versions};
@@ -107,10 +107,10 @@ impl Pages {
     }
 
     /// Verifies the page or run at `id` where it is read from the file.
-    pub(super) fn verify(&self, id: PageId) -> Result<(), Damage> {
+    pub(super) fn verify(&self, shape: Shape, id: PageId) -> Result<(), Damage> {
         match self.slots.get(index(id)) {
             Some(Slot::Node(_) | Slot::Run(_)) => Ok(()),
-            Some(Slot::Vacant) | None => self.directory.file(id).verify(id),
+            Some(Slot::Vacant) | None => self.directory.file(id).verify_as(shape, id),
         }
     }
 

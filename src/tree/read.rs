@@ -6,6 +6,7 @@ use std::ops::{Deref, Range};
 use super::cell::{BRANCH_HEAD_BYTES, CellKey, CellValue, LEAF_HEAD_BYTES};
 use super::check::Damage;
 use super::cursor::Cursor;
+use super::map::Shape;
 use super::page::{Head, KEY_PREFIX_BYTES, Kind, Node};
 use crate::ids::PageId;
 
@@ -48,8 +49,8 @@ pub(super) trait Source {
     /// The batch that wrote the run at `id`.
     fn run_version(&self, id: PageId) -> u64;
 
-    /// Whether the page or run at `id` is what was written there; only a page of a file may not be.
-    fn verify(&self, id: PageId) -> Result<(), Damage>;
+    /// Whether what is at `id` is what was written there, and of this shape; only a page of a file may not be.
+    fn verify(&self, shape: Shape, id: PageId) -> Result<(), Damage>;
 }
 
 /// The most pages from the root to a leaf, both included. A branch splits only when it has 14 children or more, and joins

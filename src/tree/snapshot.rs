@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use super::check::Damage;
 use super::cursor::{Cursor, PageCursor};
 use super::directory::{Directory, LoadedNode, LoadedRun};
+use super::map::Shape;
 use super::page::Node;
 use super::read::{PageValue, Read, Source, count, get};
 use crate::ids::PageId;
@@ -56,8 +57,8 @@ impl Source for Root {
         self.directory.run_version(id)
     }
 
-    fn verify(&self, id: PageId) -> Result<(), Damage> {
-        self.directory.verify(id)
+    fn verify(&self, shape: Shape, id: PageId) -> Result<(), Damage> {
+        self.directory.verify(shape, id)
     }
 }
 

@@ -9,7 +9,7 @@ use super::cell::{CellKey, CellValue, LEAF_HEAD_BYTES, LeafCell};
 use super::check::Damage;
 use super::checkpoint::Books;
 use super::cursor::{Cursor, PageCursor};
-use super::map::Map;
+use super::map::{Map, Shape};
 use super::page::{CELL_BYTES_MAX, Kind, LEAF_KEY_BYTES_MAX, Node, PAGE_BYTES};
 use super::pages::Pages;
 use super::read::{PageValue, Path, Read, Source, Step, count, descend, get, record_index};
@@ -259,8 +259,8 @@ impl Source for Tree {
         self.pages.run_version(id)
     }
 
-    fn verify(&self, id: PageId) -> Result<(), Damage> {
-        self.pages.verify(id)
+    fn verify(&self, shape: Shape, id: PageId) -> Result<(), Damage> {
+        self.pages.verify(shape, id)
     }
 }
 

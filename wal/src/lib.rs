@@ -30,8 +30,8 @@
 //! | `segment` | files: how one is made, recycled, and what its name promises |
 //! | `writer` | lays out one write; the window of writes in flight |
 //! | `index` | where each entry stands |
-//! | `log` | the log as its owner sees it; `log::read`, `log::check` |
-//! | `disk` | the seam to the medium: `uring`, `memory`, and `map`, the only unsafe code |
+//! | `log` | the log as its owner sees it; `log::read`, `log::check`, `log::offline` |
+//! | `disk` | the seam to the medium: `uring`, `memory`, `read_only`, and `map`, the only unsafe code |
 //!
 //! # What is assumed of the medium
 //!
@@ -67,6 +67,8 @@ pub use error::{
 };
 pub use format::{Position, SegmentId};
 pub use log::check::{Checked, check};
+pub use log::offline::Offline;
+pub use log::read::Entries;
 pub use log::{HARD_STATE_BYTES_MAX, Log, Recovered, Waiting, Write};
 pub use options::{Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use segment::{Prepare, Prepared};

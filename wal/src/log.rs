@@ -12,7 +12,8 @@
 //! ```
 
 pub(crate) mod check;
-mod read;
+pub(crate) mod offline;
+pub(crate) mod read;
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -147,7 +148,8 @@ impl<D: Disk> Log<D> {
         options.check(disk.block_bytes())?;
         let scan = recover::scan(&disk).await?;
         let decision = recover::decide(&scan);
-        let warnings = recover::report(&disk, &scan, &decision)?;
+        let mut warnings = disk.warnings();
+        warnings.extend(recover::report(&disk, &scan, &decision)?);
         let repaired = recover::repair(&disk, scan).await?;
         let mut log = Log::from_repaired(disk, options, repaired);
         log.begin().await?;

@@ -21,7 +21,7 @@
 //! The bytes are foreign: no slice is indexed here.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
-use crate::disk::{Disk, File, Listed};
+use crate::disk::{Disk, File, Listed, ReadDisk};
 use crate::error::{Damage, OpenError, PrepareError};
 use crate::format::{self, HeaderFault, Position, SegmentHeader, SegmentId};
 use crate::index::{Index, Location};
@@ -278,7 +278,7 @@ pub(crate) fn case(scan: &Scan) -> (Case, Option<Claim>) {
 
 /// Reads all files. Fails on what no crash can explain without looking any further: an unreadable
 /// file, a segment whose header, durable before its first frame, is not a header of ours.
-pub(crate) async fn scan<D: Disk>(disk: &D) -> Result<Scan, OpenError> {
+pub(crate) async fn scan<D: ReadDisk>(disk: &D) -> Result<Scan, OpenError> {
     let listed = disk.list().await;
     let mut listed = listed.map_err(|source| io_error(disk, "list", "", source))?;
     listed.sort_by(|a, b| a.name.cmp(&b.name));
@@ -312,7 +312,11 @@ pub(crate) async fn scan<D: Disk>(disk: &D) -> Result<Scan, OpenError> {
     Ok(scan)
 }
 
-fn scan_segment<D: Disk>(disk: &D, file: &Listed, id: SegmentId) -> Result<SegmentScan, OpenError> {
+fn scan_segment<D: ReadDisk>(
+    disk: &D,
+    file: &Listed,
+    id: SegmentId,
+) -> Result<SegmentScan, OpenError> {
     let map = disk.map(&file.name, 0..file.bytes);
     let map = map.map_err(|source| io_error(disk, "read", &file.name, source))?;
     let header = SegmentHeader::decode(map.as_ref())
@@ -386,12 +390,12 @@ pub(crate) fn decide(scan: &Scan) -> Decision {
 }
 
 /// The error a verdict amounts to, or the warnings an operator should see.
-pub(crate) fn report<D: Disk>(
+pub(crate) fn report<D: ReadDisk>(
     disk: &D,
     scan: &Scan,
     decision: &Decision,
 ) -> Result<Vec<String>, OpenError> {
-    let mut warnings = disk.warnings();
+    let mut warnings = Vec::new();
     match decision.row.verdict {
         Verdict::Continue | Verdict::End => {}
         Verdict::Cut => warnings.push(format!(
@@ -425,7 +429,7 @@ fn place_of(scan: &Scan) -> Option<&SegmentScan> {
     headless.or(scan.chain.last()).or(next)
 }
 
-fn end_path<D: Disk>(disk: &D, scan: &Scan) -> String {
+fn end_path<D: ReadDisk>(disk: &D, scan: &Scan) -> String {
     let name = place_of(scan).map(|segment| segment::segment_name(segment.id()));
     disk.path(&name.unwrap_or_default())
 }
@@ -514,7 +518,7 @@ async fn settle<D: Disk>(disk: &D, name: &str) -> Result<(), OpenError> {
     synced.and(closed).map_err(|source| io_error(disk, "sync", name, source))
 }
 
-fn io_error<D: Disk>(
+fn io_error<D: ReadDisk>(
     disk: &D,
     action: &'static str,
     name: &str,

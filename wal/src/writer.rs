@@ -205,11 +205,6 @@ impl Window {
         self.in_flight.len()
     }
 
-    /// Whether everything up to and including the frame that starts at `position` is durable.
-    pub(crate) fn covers(&self, position: Position) -> bool {
-        position < self.durable_end
-    }
-
     /// The segment in which the durable part of the log ends.
     pub(crate) fn durable_segment(&self) -> SegmentId {
         self.durable_end.segment

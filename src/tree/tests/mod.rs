@@ -1,5 +1,6 @@
 //! Tests of the tree. `model` compares it with a `BTreeMap`, `shapes` pins small trees, `readers` reads on other
-//! threads, `checkpoints` writes and crashes, `reuse` follows the pages, `format` holds the bytes to `FORMAT.md`, `damage` proves that the checker sees.
+//! threads, `checkpoints` writes and crashes, `reuse` follows the pages, `format` holds the bytes to `FORMAT.md`,
+//! `damage` proves that the checker sees, `verify` that damage in a file is named without a panic.
 
 mod checkpoints;
 mod damage;
@@ -9,6 +10,7 @@ mod model;
 mod readers;
 mod reuse;
 mod shapes;
+mod verify;
 
 use std::collections::BTreeMap;
 

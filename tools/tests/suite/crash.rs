@@ -18,7 +18,7 @@ use fastrand::Rng;
 use urd_proto::etcdserverpb as pb;
 
 use crate::harness::grpc::{get_request, prefix_request, put_request};
-use crate::harness::{Client, Launch, Program, Server, http, process, wait_for};
+use crate::harness::{Client, Launch, Program, Server, http, process, subject_is_etcd};
 
 /// Crashes in one run; `URD_KILLS` changes it.
 const KILLS: usize = 20;
@@ -165,6 +165,9 @@ async fn kill_again_and_again(launch: Launch) {
         writers = run_until_killed(&mut server, writers, &load, wanted).await;
         puts += load.acknowledged.load(Ordering::SeqCst);
         revision_max = load.revision_max.load(Ordering::SeqCst);
+        if !subject_is_etcd() {
+            crate::urdutl::assert_sound(server.data_directory(), &before);
+        }
 
         let restart = server.restart();
         restart_max = restart_max.max(restart);
@@ -279,20 +282,6 @@ async fn check_history(round: usize, client: &mut Client, writers: &[Writer], rn
     }
 }
 
-/// Waits until the server writes nothing: what it makes ahead after its start would be counted as the puts' own.
-fn settle(pid: u32) {
-    let mut before = None;
-    wait_for("the server to write nothing for a while", Duration::from_secs(30), || {
-        let written = process::written_bytes(pid);
-        if before == Some(written) {
-            return Some(());
-        }
-        before = Some(written);
-        std::thread::sleep(Duration::from_millis(300));
-        None
-    });
-}
-
 #[tokio::test]
 async fn flushes_at_least_once_for_each_put_of_one_client() {
     const PUTS: u32 = 200;
@@ -301,7 +290,8 @@ async fn flushes_at_least_once_for_each_put_of_one_client() {
     const COUNT: &str = "etcd_disk_wal_fsync_duration_seconds_count";
     let server = Server::start_fresh(Program::Subject);
     let mut client = Client::connect(&server.endpoint()).await;
-    settle(server.pid());
+    // What it makes ahead after its start would be counted as the puts' own.
+    process::settle(server.pid());
     let flushes_before = http::metric(&server.endpoint(), COUNT);
     let written_before = process::written_bytes(server.pid());
     for number in 0..PUTS {

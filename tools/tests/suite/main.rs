@@ -14,6 +14,7 @@
 //! | [`watch`] | are watchers told the same as by etcd? |
 //! | [`space`] | does a full quota refuse what etcd's does, and does a defragmentation give space back? |
 //! | [`life`] | start, stop, flags, HTTP endpoints, a full disk |
+//! | [`urdutl`] | does the offline tool see what is in a directory, and what is damaged? |
 //!
 //! The server under test is the *subject*: the `urd` built beside this test, or `URD_BIN`. With
 //! `URD_TEST_SUBJECT=/usr/bin/etcd` the subject is etcd itself, which proves the tests: what etcd's own behaviour
@@ -31,4 +32,5 @@ mod hostile;
 mod lease;
 mod life;
 mod space;
+mod urdutl;
 mod watch;

@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::{Disk, File, Listed};
+use super::{Disk, File, Listed, ReadDisk};
 
 /// What a device writes as one: a torn write is torn between two of these.
 pub const SECTOR_BYTES: usize = 512;
@@ -474,30 +474,11 @@ fn surviving_names(
     names
 }
 
-impl Disk for MemoryDisk {
-    type File = MemoryFile;
-    type Buffer = Vec<u8>;
+impl ReadDisk for MemoryDisk {
     type Map = Vec<u8>;
-
-    fn block_bytes(&self) -> u32 {
-        self.state.borrow().block
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        Vec::new()
-    }
 
     fn path(&self, name: &str) -> String {
         name.to_owned()
-    }
-
-    /// Not zeroed, as real memory is not: whoever relies on zeros shall be found out.
-    fn buffer(&self, bytes: usize) -> Vec<u8> {
-        vec![0xa5; bytes]
-    }
-
-    fn cached_buffer(&self, bytes: usize) -> Vec<u8> {
-        vec![0; bytes]
     }
 
     async fn list(&self) -> io::Result<Vec<Listed>> {
@@ -510,6 +491,41 @@ impl Disk for MemoryDisk {
             .iter()
             .map(|(name, inode)| Listed { name: name.clone(), bytes: bytes(inode) })
             .collect())
+    }
+
+    fn file_path(&self, _name: &str) -> Option<PathBuf> {
+        None
+    }
+
+    fn map(&self, name: &str, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let state = self.state.borrow();
+        let inode = state.names.get(name).ok_or_else(|| State::not_found(name))?;
+        let content = state.files.get(inode).ok_or_else(|| State::not_found(name))?;
+        let range = range.start as usize..range.end as usize;
+        let bytes = content.written.get(range);
+        Ok(bytes.ok_or(io::ErrorKind::UnexpectedEof)?.to_vec())
+    }
+}
+
+impl Disk for MemoryDisk {
+    type File = MemoryFile;
+    type Buffer = Vec<u8>;
+
+    fn block_bytes(&self) -> u32 {
+        self.state.borrow().block
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Not zeroed, as real memory is not: whoever relies on zeros shall be found out.
+    fn buffer(&self, bytes: usize) -> Vec<u8> {
+        vec![0xa5; bytes]
+    }
+
+    fn cached_buffer(&self, bytes: usize) -> Vec<u8> {
+        vec![0; bytes]
     }
 
     async fn create(&self, name: &str) -> io::Result<MemoryFile> {
@@ -573,19 +589,6 @@ impl Disk for MemoryDisk {
             Ok(())
         };
         self.change(sync).await
-    }
-
-    fn file_path(&self, _name: &str) -> Option<PathBuf> {
-        None
-    }
-
-    fn map(&self, name: &str, range: Range<u64>) -> io::Result<Vec<u8>> {
-        let state = self.state.borrow();
-        let inode = state.names.get(name).ok_or_else(|| State::not_found(name))?;
-        let content = state.files.get(inode).ok_or_else(|| State::not_found(name))?;
-        let range = range.start as usize..range.end as usize;
-        let bytes = content.written.get(range);
-        Ok(bytes.ok_or(io::ErrorKind::UnexpectedEof)?.to_vec())
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! [`uring`] does them on a real directory, [`memory`] in memory with faults on demand. The log is
 //! generic over [`Disk`], so the very same code runs in both; nothing above this module knows which
-//! one it is.
+//! one it is. What only reads asks for a [`ReadDisk`], which [`read_only`] is on a real directory
+//! without the means to change anything.
 //!
 //! What a power cut may do is part of the contract, because recovery is built on it:
 //! - a write through a file from [`Disk::open`] is durable once it has returned, and only then;
@@ -15,6 +16,7 @@
 
 mod map;
 pub mod memory;
+pub mod read_only;
 pub mod uring;
 
 use std::future::Future;
@@ -29,13 +31,29 @@ pub struct Listed {
     pub bytes: u64,
 }
 
-/// One directory of one medium. Cloning gives another handle to the same.
-pub trait Disk: Clone + 'static {
+/// One directory of one medium, for reading.
+pub trait ReadDisk {
+    /// A part of a file, readable in place.
+    type Map: AsRef<[u8]>;
+
+    /// How a message should name a file.
+    fn path(&self, name: &str) -> String;
+
+    fn list(&self) -> impl Future<Output = io::Result<Vec<Listed>>>;
+
+    /// Where a file is, if that is on a real file system: for whoever maps it for long.
+    fn file_path(&self, name: &str) -> Option<PathBuf>;
+
+    /// The bytes of a file in `range`, which must lie within it. Waits for the medium: not for the
+    /// path of a write. A sector that cannot be read is an error here, not a signal later.
+    fn map(&self, name: &str, range: Range<u64>) -> io::Result<Self::Map>;
+}
+
+/// The same, for writing too. Cloning gives another handle to the same.
+pub trait Disk: ReadDisk + Clone + 'static {
     type File: File<Buffer = Self::Buffer>;
     /// Memory a write can take over. As large as asked for; what it holds at first is unspecified.
     type Buffer: AsRef<[u8]> + AsMut<[u8]> + 'static;
-    /// A part of a file, readable in place.
-    type Map: AsRef<[u8]>;
 
     /// The unit of writes: offsets and lengths are multiples of it.
     fn block_bytes(&self) -> u32;
@@ -43,15 +61,10 @@ pub trait Disk: Clone + 'static {
     /// What an operator should know about this medium, such as that it is not durable.
     fn warnings(&self) -> Vec<String>;
 
-    /// How a message should name a file.
-    fn path(&self, name: &str) -> String;
-
     fn buffer(&self, bytes: usize) -> Self::Buffer;
 
     /// The same for a file from [`open_cached`](Disk::open_cached), and zeroed.
     fn cached_buffer(&self, bytes: usize) -> Self::Buffer;
-
-    fn list(&self) -> impl Future<Output = io::Result<Vec<Listed>>>;
 
     /// A new, empty file, whose writes are not durable before they are synced. An old one of that
     /// name is replaced.
@@ -69,13 +82,6 @@ pub trait Disk: Clone + 'static {
     fn remove(&self, name: &str) -> impl Future<Output = io::Result<()>>;
 
     fn sync_directory(&self) -> impl Future<Output = io::Result<()>>;
-
-    /// Where a file is, if that is on a real file system: for whoever maps it for long.
-    fn file_path(&self, name: &str) -> Option<PathBuf>;
-
-    /// The bytes of a file in `range`, which must lie within it. Waits for the medium: not for the
-    /// path of a write. A sector that cannot be read is an error here, not a signal later.
-    fn map(&self, name: &str, range: Range<u64>) -> io::Result<Self::Map>;
 }
 
 /// An open file.

@@ -23,7 +23,8 @@ use glommio::io::{BufferedFile, Directory, DmaBuffer, DmaFile, OpenOptions};
 use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags};
 
 use super::map::Mapped;
-use super::{Disk, File, Listed};
+use super::read_only::list;
+use super::{Disk, File, Listed, ReadDisk};
 use crate::format;
 
 /// Made, asked for its alignment and removed whenever a directory is opened. What a crash leaves of
@@ -303,10 +304,29 @@ fn with_code(error: GlommioError<()>) -> io::Error {
     }
 }
 
+impl ReadDisk for UringDisk {
+    type Map = Mapped;
+
+    fn path(&self, name: &str) -> String {
+        self.join(name).display().to_string()
+    }
+
+    async fn list(&self) -> io::Result<Vec<Listed>> {
+        list(&self.shared.path)
+    }
+
+    fn file_path(&self, name: &str) -> Option<PathBuf> {
+        Some(self.join(name))
+    }
+
+    fn map(&self, name: &str, range: Range<u64>) -> io::Result<Mapped> {
+        Mapped::open(&self.join(name), range)
+    }
+}
+
 impl Disk for UringDisk {
     type File = UringFile;
     type Buffer = UringBuffer;
-    type Map = Mapped;
 
     fn block_bytes(&self) -> u32 {
         self.shared.block
@@ -314,10 +334,6 @@ impl Disk for UringDisk {
 
     fn warnings(&self) -> Vec<String> {
         self.shared.warnings.clone()
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.join(name).display().to_string()
     }
 
     fn buffer(&self, bytes: usize) -> UringBuffer {
@@ -329,16 +345,6 @@ impl Disk for UringDisk {
 
     fn cached_buffer(&self, bytes: usize) -> UringBuffer {
         UringBuffer::Buffered(vec![0; bytes])
-    }
-
-    async fn list(&self) -> io::Result<Vec<Listed>> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&self.shared.path)? {
-            let entry = entry?;
-            let bytes = entry.metadata()?.len();
-            files.push(Listed { name: entry.file_name().to_string_lossy().into_owned(), bytes });
-        }
-        Ok(files)
     }
 
     async fn create(&self, name: &str) -> io::Result<UringFile> {
@@ -366,13 +372,5 @@ impl Disk for UringDisk {
 
     async fn sync_directory(&self) -> io::Result<()> {
         self.shared.directory.sync().await.map_err(with_code)
-    }
-
-    fn file_path(&self, name: &str) -> Option<PathBuf> {
-        Some(self.join(name))
-    }
-
-    fn map(&self, name: &str, range: Range<u64>) -> io::Result<Mapped> {
-        Mapped::open(&self.join(name), range)
     }
 }

@@ -3,7 +3,7 @@
 //! Tests end with it, and tools run [`check`] on a directory that nobody has open.
 
 use super::Log;
-use crate::disk::Disk;
+use crate::disk::{Disk, ReadDisk};
 use crate::error::{CheckError, OpenError};
 use crate::index::Index;
 use crate::recover::{self, Scan};
@@ -19,18 +19,18 @@ pub struct Checked {
 }
 
 /// Verifies the log in a directory that nobody has open, and changes nothing.
-pub async fn check<D: Disk>(disk: &D) -> Result<Checked, OpenError> {
+pub async fn check<D: ReadDisk>(disk: &D) -> Result<Checked, OpenError> {
     Ok(checked(&scan(disk).await?))
 }
 
-async fn scan<D: Disk>(disk: &D) -> Result<Scan, OpenError> {
+async fn scan<D: ReadDisk>(disk: &D) -> Result<Scan, OpenError> {
     let scan = recover::scan(disk).await?;
     let decision = recover::decide(&scan);
     recover::report(disk, &scan, &decision)?;
     Ok(scan)
 }
 
-fn checked(scan: &Scan) -> Checked {
+pub(super) fn checked(scan: &Scan) -> Checked {
     Checked {
         segments: scan.chain.len(),
         writes: scan.chain.iter().map(SegmentScan::writes).sum(),

@@ -1,13 +1,59 @@
 //! Reading entries back, for replay after an opening and for peers that are behind.
 
 use super::Log;
-use crate::disk::Disk;
+use crate::disk::{Disk, ReadDisk};
 use crate::error::{Damage, ReadError};
-use crate::format::{Frame, Kind};
-use crate::index::Location;
+use crate::format::{Frame, Kind, Position, SegmentHeader};
+use crate::index::{Index, Location};
 use crate::{scan, segment};
 
+/// The entries of a log, of an open one or of an [`Offline`](crate::Offline) one.
+pub struct Entries<'a, D> {
+    disk: &'a D,
+    index: &'a Index,
+    segments: Vec<SegmentHeader>,
+    /// A frame that starts before it is durable, and all before that frame.
+    durable_end: Position,
+}
+
 impl<D: Disk> Log<D> {
+    /// What can be read back.
+    pub fn entries(&self) -> Entries<'_, D> {
+        let segments = self.segments.iter().map(|segment| segment.header).collect();
+        Entries::new(&self.disk, &self.index, segments, self.window.durable_end())
+    }
+
+    /// See [`Entries::read`].
+    pub fn read(
+        &self,
+        lo: u64,
+        hi: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
+        self.entries().read(lo, hi, bytes_max)
+    }
+}
+
+impl<'a, D: ReadDisk> Entries<'a, D> {
+    pub(super) fn new(
+        disk: &'a D,
+        index: &'a Index,
+        segments: Vec<SegmentHeader>,
+        durable_end: Position,
+    ) -> Entries<'a, D> {
+        Entries { disk, index, segments, durable_end }
+    }
+
+    /// The first entry; one more than [`last`](Entries::last) when there are none.
+    pub fn first(&self) -> u64 {
+        self.index.first()
+    }
+
+    /// The last entry, durable or not.
+    pub fn last(&self) -> u64 {
+        self.index.last()
+    }
+
     /// The entries from `lo` on, up to but without `hi`, and not many more bytes than `bytes_max`;
     /// at least one, and only durable ones. Waits for the disk: for catching up and replay, not for
     /// the path of a request. To stream a long log, ask for what follows the last entry of the
@@ -53,7 +99,7 @@ impl<D: Disk> Log<D> {
                     break;
                 }
             }
-            if !self.window.covers(location.position()) {
+            if location.position() >= self.durable_end {
                 return if run.is_empty() { Err(ReadError::InFlight { index }) } else { Ok(run) };
             }
             bytes += location.bytes as usize;
@@ -65,7 +111,7 @@ impl<D: Disk> Log<D> {
         Ok(run)
     }
 
-    /// Reads what [`run`](Log::run) found, through one mapping.
+    /// Reads what [`run`](Entries::run) found, through one mapping.
     fn read_run(
         &self,
         lo: u64,
@@ -77,9 +123,9 @@ impl<D: Disk> Log<D> {
         };
         let start = scan::frame_range(first.offset, first.bytes).start;
         let end = scan::frame_range(last.offset, last.bytes).end;
-        let segment = self.segments.iter().find(|segment| segment.header.id == first.segment);
+        let segment = self.segments.iter().find(|segment| segment.id == first.segment);
         let segment = segment.expect("invariant: an indexed entry stands in a segment of the log");
-        let salt = segment.header.salt;
+        let salt = segment.salt;
         let name = segment::segment_name(first.segment);
         let map = self.disk.map(&name, start..end).map_err(|source| ReadError::Io {
             action: "read",
@@ -97,13 +143,13 @@ impl<D: Disk> Log<D> {
 
     /// The payload of the entry whose frame begins `bytes`: what was sound when the log was opened,
     /// or written since, may have been damaged in the meantime.
-    fn verify<'a>(
+    fn verify<'b>(
         &self,
         index: u64,
         location: &Location,
         salt: u32,
-        bytes: &'a [u8],
-    ) -> Result<&'a [u8], Damage> {
+        bytes: &'b [u8],
+    ) -> Result<&'b [u8], Damage> {
         let damage = |found: String| Damage {
             file: self.disk.path(&segment::segment_name(location.segment)),
             offset: u64::from(location.offset),

@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod faults;
 mod layout;
+mod offline;
 mod table;
 
 use std::future::Future;

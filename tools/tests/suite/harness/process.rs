@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
+
+use super::wait_for;
 
 /// Resident memory in bytes.
 pub(crate) fn resident_bytes(pid: u32) -> u64 {
@@ -16,6 +19,20 @@ pub(crate) fn resident_bytes_peak(pid: u32) -> u64 {
 /// Bytes sent towards the disk so far: O_DIRECT writes, and page-cache pages made dirty.
 pub(crate) fn written_bytes(pid: u32) -> u64 {
     field(pid, "io", "write_bytes:")
+}
+
+/// Waits until the server writes nothing: no file ahead, no checkpoint.
+pub(crate) fn settle(pid: u32) {
+    let mut before = None;
+    wait_for("the server to write nothing for a while", Duration::from_secs(30), || {
+        let written = written_bytes(pid);
+        if before == Some(written) {
+            return Some(());
+        }
+        before = Some(written);
+        std::thread::sleep(Duration::from_millis(300));
+        None
+    });
 }
 
 /// The number of the line that starts with `name`; /proc writes one `name value [unit]` a line.
