@@ -134,17 +134,37 @@ impl Writer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_what_was_acknowledged_through_kills() {
-    kill_again_and_again(Launch::new(Program::Subject)).await;
+    kill_again_and_again(Launch::new(Program::Subject), Beside::Nothing).await;
 }
 
 /// The same with a checkpoint every few entries, so that kills fall into checkpoints, and with compactions, so that they
 /// free pages and rewrite others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_what_was_acknowledged_through_kills_in_checkpoints() {
-    kill_again_and_again(Launch::new(Program::Subject).argument("--snapshot-count=7")).await;
+    let launch = Launch::new(Program::Subject).argument("--snapshot-count=7");
+    kill_again_and_again(launch, Beside::Nothing).await;
 }
 
-async fn kill_again_and_again(launch: Launch) {
+/// The same with one defragmentation after the other, and an alarm that is raised when the kill comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_what_was_acknowledged_through_kills_in_defragmentations() {
+    let launch = Launch::new(Program::Subject).argument("--snapshot-count=7");
+    kill_again_and_again(launch, Beside::DefragmentAndAlarm).await;
+}
+
+/// What goes on beside the puts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    DefragmentAndAlarm,
+}
+
+/// The alarm of a member that is full: raised for another than the server's own, which never raises it by itself here.
+fn no_space(action: i32) -> pb::AlarmRequest {
+    pb::AlarmRequest { action, member_id: 7, alarm: pb::AlarmType::Nospace.into() }
+}
+
+async fn kill_again_and_again(launch: Launch, beside: Beside) {
     let seed =
         std::env::var("URD_SEED").map_or(1, |seed| seed.parse().expect("URD_SEED is a number"));
     let kills = std::env::var("URD_KILLS")
@@ -157,12 +177,13 @@ async fn kill_again_and_again(launch: Launch) {
     writers.push(Writer::new("sequential".to_owned()));
     let (mut restart_max, mut puts) = (Duration::ZERO, 0);
     let mut revision_max = 0;
+    let mut alarms_raised = 0;
     for round in 1..=kills {
         let load =
             Arc::new(Load { revision_max: AtomicI64::new(revision_max), ..Default::default() });
         let wanted = PUTS_MIN + rng.u64(0..PUTS_MORE);
         let before = compact_and_hash(&server, revision_max).await;
-        writers = run_until_killed(&mut server, writers, &load, wanted).await;
+        writers = run_until_killed(&mut server, writers, &load, wanted, beside).await;
         puts += load.acknowledged.load(Ordering::SeqCst);
         revision_max = load.revision_max.load(Ordering::SeqCst);
         if !subject_is_etcd() {
@@ -173,6 +194,9 @@ async fn kill_again_and_again(launch: Launch) {
         restart_max = restart_max.max(restart);
         assert!(restart < RESTART_MAX, "kill {round}: {restart:?} until the first answer");
         let mut client = Client::connect(&server.endpoint()).await;
+        if beside == Beside::DefragmentAndAlarm {
+            alarms_raised += expect_alarm_whole(&mut client).await;
+        }
         let after = hash(&mut client, before.hash_revision).await;
         assert_eq!(
             (after.hash, after.compact_revision),
@@ -183,7 +207,19 @@ async fn kill_again_and_again(launch: Launch) {
         revision_max = check_all(round, &mut client, &mut writers, revision_max).await;
         check_history(round, &mut client, &writers, &mut rng).await;
     }
-    println!("{puts} puts acknowledged, {kills} kills, the longest restart took {restart_max:?}");
+    println!(
+        "{puts} puts acknowledged, {kills} kills, {alarms_raised} alarms found raised, \
+         the longest restart took {restart_max:?}"
+    );
+}
+
+/// The alarm is raised or it is not, and puts go by it. Disarms it; 1 if it was raised.
+async fn expect_alarm_whole(client: &mut Client) -> usize {
+    let raised = client.alarm(no_space(0)).await.expect("alarms").alarms.len();
+    let refused = client.put(put_request("alarm", b"1")).await.is_err();
+    assert_eq!(raised, usize::from(refused), "a put beside so many alarms");
+    client.alarm(no_space(2)).await.expect("disarm");
+    raised
 }
 
 /// Compacts what earlier rounds wrote, and hashes what is left.
@@ -206,6 +242,7 @@ async fn run_until_killed(
     writers: Vec<Writer>,
     load: &Arc<Load>,
     wanted: u64,
+    beside: Beside,
 ) -> Vec<Writer> {
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -221,9 +258,21 @@ async fn run_until_killed(
             tokio::spawn(writer.run(client, load.clone()))
         })
         .collect();
+    if beside == Beside::DefragmentAndAlarm {
+        let mut client = alone.clone();
+        // Until the kill ends it.
+        tokio::spawn(
+            async move { while client.defragment(pb::DefragmentRequest {}).await.is_ok() {} },
+        );
+    }
     while load.acknowledged.load(Ordering::SeqCst) < wanted {
         assert!(!tasks.iter().all(|task| task.is_finished()), "all writers failed before the kill");
         tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    if beside == Beside::DefragmentAndAlarm {
+        let mut client = alone.clone();
+        tokio::spawn(async move { client.alarm(no_space(1)).await });
+        tokio::time::sleep(Duration::from_micros(wanted % 16 * 200)).await;
     }
     server.kill();
     let mut writers = Vec::new();
