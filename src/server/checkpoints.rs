@@ -2,15 +2,14 @@
 //!
 //! A checkpoint bounds two things: how much log a restart replays, and how many pages are in the heap. It begins when
 //! either reaches its bound, or after `--snapshot-count` entries. While one is under way the next waits; what it waits
-//! for is at most what was written meanwhile.
+//! for is at most what was written meanwhile. Puts all over a large tree can fill the heap faster than the medium takes
+//! it: then entries come more slowly ([`Checkpoints::pause`]), so that the heap stays bounded.
 //!
 //! After one that found no room the next waits a while: whoever has a full disk has puts refused by the log already.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use glommio::{Latency, Shares, SharesManager, TaskQueueHandle};
 use urd_wal::disk::Disk;
 
 use crate::limits;
@@ -18,52 +17,25 @@ use crate::raft::Since;
 use crate::store::Statistics;
 use crate::tree::checkpoint::CheckpointFile;
 
-/// Shares of the executor's time, beside 1000 that the shard's other work has, while there is other work: at least, and
-/// when as many pages wait for the next checkpoint as make one begin. More slowly, puts at full rate would fill the heap
-/// faster than checkpoints empty it.
-const SHARES_MIN: usize = 100;
-const SHARES_MAX: usize = 1000;
-const SHARES_INTERVAL: Duration = Duration::from_millis(50);
-
-/// The shares, by how many pages wait.
-#[derive(Default)]
-struct Urgency {
-    pages: Cell<u64>,
-}
-
-impl SharesManager for Urgency {
-    fn shares(&self) -> usize {
-        let full = limits::CHECKPOINT_HEAP_PAGES;
-        let part = self.pages.get().min(full) * (SHARES_MAX - SHARES_MIN) as u64 / full;
-        SHARES_MIN + usize::try_from(part).unwrap_or(SHARES_MAX)
-    }
-
-    fn adjustment_period(&self) -> Duration {
-        SHARES_INTERVAL
-    }
-}
+/// The pause when three times as many pages wait as make a checkpoint begin; it grows with what is beyond twice as many.
+const PAUSE: Duration = Duration::from_millis(20);
+/// So many times that, at most.
+const PAUSES_MAX: f64 = 10.0;
 
 /// See the module's page.
 pub struct Checkpoints<D: Disk> {
     /// Where they are written.
     pub file: Rc<CheckpointFile<D>>,
-    /// The task queue in which they are.
-    pub queue: TaskQueueHandle,
     /// `--snapshot-count`.
     entries: u64,
     /// Not before this.
     not_before: Option<Instant>,
-    urgency: Rc<Urgency>,
 }
 
 impl<D: Disk> Checkpoints<D> {
-    /// On the executor that will write them.
+    /// None has begun.
     pub fn new(file: CheckpointFile<D>, entries: u64) -> Self {
-        let urgency = Rc::new(Urgency::default());
-        let shares = Shares::Dynamic(Rc::clone(&urgency) as Rc<dyn SharesManager>);
-        let queue =
-            glommio::executor().create_task_queue(shares, Latency::NotImportant, "checkpoints");
-        Self { file: Rc::new(file), queue, entries, not_before: None, urgency }
+        Self { file: Rc::new(file), entries, not_before: None }
     }
 
     /// Whether there is enough for one, and the time has come.
@@ -74,9 +46,12 @@ impl<D: Disk> Checkpoints<D> {
         is_enough && self.not_before.is_none_or(|not_before| Instant::now() >= not_before)
     }
 
-    /// So many pages wait for the next one.
-    pub fn note_waiting(&self, pages: u64) {
-        self.urgency.pages.set(pages);
+    /// How long to wait between two entries, with so many pages waiting for the next checkpoint: as long as there are
+    /// not many more than make one begin, not at all.
+    pub fn pause(&self, pages_waiting: u64) -> Option<Duration> {
+        let excess = pages_waiting.checked_sub(2 * limits::CHECKPOINT_HEAP_PAGES)?;
+        let part = excess as f64 / limits::CHECKPOINT_HEAP_PAGES as f64;
+        Some(PAUSE.mul_f64(part.min(PAUSES_MAX)))
     }
 
     /// One has begun.

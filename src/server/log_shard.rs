@@ -161,6 +161,8 @@ pub struct LogShard<D: Disk> {
     /// When to try again to prepare a segment, after a failure.
     prepare_from: Option<Instant>,
     checkpoints: Checkpoints<D>,
+    /// No entry before this; see [`Checkpoints::pause`].
+    propose_from: Option<Instant>,
     defragment: Option<Defragment>,
     /// A checkpoint that the defragmentation waits for.
     wanted: Option<Wanted>,
@@ -211,6 +213,7 @@ impl<D: Disk + 'static> LogShard<D> {
             preparing: false,
             prepare_from: None,
             checkpoints,
+            propose_from: None,
             defragment: None,
             wanted: None,
             drained: 0,
@@ -401,7 +404,7 @@ impl<D: Disk + 'static> LogShard<D> {
 
     /// Makes one entry of the queue, if it is worth one. Says whether it did.
     fn propose(&mut self) -> bool {
-        if !self.worth_a_write() {
+        if !self.worth_a_write() || self.is_pausing() {
             return false;
         }
         let Some(Queued { mut parts, mut batch }) = self.queue.pop_front() else { return false };
@@ -427,6 +430,26 @@ impl<D: Disk + 'static> LogShard<D> {
             self.fail(parts, unavailable);
         }
         true
+    }
+
+    /// Whether entries come more slowly now, because checkpoints do not keep up, and it is not time for one yet. Tells
+    /// itself when it is.
+    fn is_pausing(&mut self) -> bool {
+        let now = Instant::now();
+        if self.propose_from.is_some_and(|from| now < from) {
+            return true;
+        }
+        let pause = self.checkpoints.pause(self.driver.statistics().pages_unwritten);
+        self.propose_from = pause.map(|pause| now + pause);
+        if let Some(pause) = pause {
+            let inbox = Rc::clone(&self.inbox);
+            glommio::spawn_local(async move {
+                glommio::timer::sleep(pause).await;
+                inbox.signal.set();
+            })
+            .detach();
+        }
+        false
     }
 
     /// Takes a batch out of the queue's sums.
@@ -615,7 +638,6 @@ impl<D: Disk + 'static> LogShard<D> {
     /// Begins a checkpoint when one is wanted or due.
     fn checkpoint(&mut self) {
         let sizes = self.driver.statistics();
-        self.checkpoints.note_waiting(sizes.pages_unwritten);
         let is_due = || self.checkpoints.is_due(self.driver.since_checkpoint(), &sizes);
         if self.driver.is_checkpointing() || (self.wanted.is_none() && !is_due()) {
             return;
@@ -638,12 +660,7 @@ impl<D: Disk + 'static> LogShard<D> {
             inbox.checkpointed.replace(Some(written));
             inbox.signal.set();
         };
-        match glommio::spawn_local_into(write, self.checkpoints.queue) {
-            Ok(task) => drop(task.detach()),
-            Err(error) => {
-                unreachable!("invariant: the queue lives as long as the executor: {error}")
-            }
-        }
+        glommio::spawn_local(write).detach();
     }
 
     fn checkpointed(

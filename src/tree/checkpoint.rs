@@ -39,8 +39,8 @@ use crate::ids::PageId;
 
 /// Pages that go into one write, where they lie side by side.
 const WRITE_PAGES: usize = 64;
-/// Bytes after which what was written is flushed, so that the last flush, and a log write beside it, do not wait for all.
-const FLUSH_BYTES: usize = 8 << 20;
+/// Pages, or runs, after which what was written is flushed, so that a log write beside it does not wait for all of it.
+const FLUSH_PAGES: usize = 2048;
 /// The file grows by this much at once.
 const GROWTH_BYTES: u64 = 16 << 20;
 
@@ -390,63 +390,65 @@ impl Checkpoint {
             let (file, checkpoint) = (file.path(), Box::new(self));
             return Err(Failure::Full { file, bytes, source, checkpoint });
         }
-        let mut rest = &self.pages[..];
-        let mut unflushed = 0;
-        while let Some((&first, _)) = rest.split_first() {
-            let (piece, pages) = self.piece(rest);
-            let mut buffer = file.disk.cached_buffer(pages * PAGE_BYTES);
-            self.fill(&rest[..piece], buffer.as_mut());
-            file.write(first, buffer).await?;
-            rest = &rest[piece..];
-            unflushed += pages * PAGE_BYTES;
-            if unflushed >= FLUSH_BYTES {
-                unflushed = 0;
-                file.flush().await?;
-            }
+        for ids in self.pages.chunks(FLUSH_PAGES) {
+            let (snapshot, ids) = (self.snapshot.clone(), ids.to_vec());
+            file.write(Pieces { snapshot, ids, next: 0 }).await?;
+            file.flush().await?;
         }
-        let mut buffer = file.disk.cached_buffer(run_pages(self.free.data().len()) * PAGE_BYTES);
-        self.free.write(self.meta.free, buffer.as_mut());
-        file.write(self.meta.free, buffer).await?;
+        let mut set = vec![0; run_pages(self.free.data().len()) * PAGE_BYTES];
+        self.free.write(self.meta.free, &mut set);
+        file.write(std::iter::once((self.meta.free, set))).await?;
         file.flush().await?;
-        let mut buffer = file.disk.cached_buffer(PAGE_BYTES);
-        self.meta.encode(buffer.as_mut());
-        file.write(self.meta.place(), buffer).await?;
+        let mut page = vec![0; PAGE_BYTES];
+        self.meta.encode(&mut page);
+        file.write(std::iter::once((self.meta.place(), page))).await?;
         file.flush().await?;
         Ok(Written { meta: self.meta, snapshot: self.snapshot, pages: self.pages })
     }
+}
 
-    /// How many of `rest`, which begins with a page, lie side by side and go into one write, and their pages.
-    fn piece(&self, rest: &[PageId]) -> (usize, usize) {
-        let (mut piece, mut pages) = (0, 0);
-        let first = rest[0];
-        for &id in rest {
-            let len = self.snapshot.directory().heap_pages_at(id);
-            if id.0 != first.0 + pages as u64 || (piece > 0 && pages + len > WRITE_PAGES) {
-                break;
-            }
-            piece += 1;
-            pages += len;
+/// Makes the writes of some pages: those that lie side by side go together.
+struct Pieces {
+    snapshot: Snapshot,
+    /// Ascending.
+    ids: Vec<PageId>,
+    /// The first of them that is not in a piece yet.
+    next: usize,
+}
+
+impl Iterator for Pieces {
+    type Item = (PageId, Vec<u8>);
+
+    fn next(&mut self) -> Option<(PageId, Vec<u8>)> {
+        let first = *self.ids.get(self.next)?;
+        let mut piece = Vec::new();
+        while let Some(&id) = self.ids.get(self.next)
+            && id.0 == first.0 + (piece.len() / PAGE_BYTES) as u64
+            && piece.len() < WRITE_PAGES * PAGE_BYTES
+        {
+            self.push(id, &mut piece);
+            self.next += 1;
         }
-        (piece, pages)
+        Some((first, piece))
     }
+}
 
-    /// Puts pages that lie side by side into `buffer`.
-    fn fill(&self, ids: &[PageId], mut buffer: &mut [u8]) {
-        for &id in ids {
-            let (node, run) = self.snapshot.directory().occupants(id);
-            let pages = self.snapshot.directory().heap_pages_at(id);
-            let (page, rest) = buffer.split_at_mut(pages * PAGE_BYTES);
-            match (node, run) {
-                (Some(node), _) => {
-                    page[..node.body().len()].copy_from_slice(node.body());
-                    seal(id, page);
-                }
-                (None, Some(run)) => run.write(id, page),
-                (None, None) => {
-                    unreachable!("invariant: page {id} is in the heap until it is written")
-                }
+impl Pieces {
+    /// Appends what stands at `id`, as the file holds it.
+    fn push(&self, id: PageId, piece: &mut Vec<u8>) {
+        let begin = piece.len();
+        let (node, run) = self.snapshot.directory().occupants(id);
+        match (node, run) {
+            (Some(node), _) => {
+                piece.extend_from_slice(node.body());
+                piece.resize(begin + PAGE_BYTES, 0);
+                seal(id, &mut piece[begin..]);
             }
-            buffer = rest;
+            (None, Some(run)) => {
+                piece.resize(begin + run_pages(run.data().len()) * PAGE_BYTES, 0);
+                run.write(id, &mut piece[begin..]);
+            }
+            (None, None) => unreachable!("invariant: page {id} is in the heap until it is written"),
         }
     }
 }
@@ -482,16 +484,15 @@ impl<D: Disk> CheckpointFile<D> {
         Ok(())
     }
 
-    async fn write(&self, page: PageId, buffer: D::Buffer) -> Result<(), Failure> {
-        let (offset, bytes) = (page.0 * PAGE_BYTES as u64, buffer.as_ref().len());
-        let failed = |source| Failure::Io { file: self.path(), action: "write", offset, source };
-        match self.file.write(offset, buffer).await {
-            Ok(written) if written == bytes => Ok(()),
-            Ok(written) => {
-                Err(failed(io::Error::other(format!("{written} of {bytes} bytes were written"))))
-            }
-            Err(source) => Err(failed(source)),
-        }
+    async fn write(
+        &self,
+        pieces: impl Iterator<Item = (PageId, Vec<u8>)> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let pieces = pieces.map(|(page, bytes)| (page.0 * PAGE_BYTES as u64, bytes));
+        self.file.write_pieces(pieces).await.map_err(|(offset, source)| {
+            let file = self.path();
+            Failure::Io { file, action: "write", offset, source }
+        })
     }
 
     /// Gives back to the file system what is behind the pages of a checkpoint, the newest durable one.

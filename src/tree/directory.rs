@@ -19,7 +19,7 @@ use arc_swap::{ArcSwapOption, Guard};
 use super::check::Damage;
 use super::map::{Map, Shape};
 use super::page::{Node, PAGE_BYTES};
-use super::run::{Run, run_pages};
+use super::run::Run;
 use crate::ids::PageId;
 
 const CHUNK_SLOTS: usize = 1 << 14;
@@ -101,11 +101,6 @@ impl Directory {
 
     pub(super) fn clear_run(&self, id: PageId) {
         self.runs.slot_or_grow(id).store(None);
-    }
-
-    /// How many pages the page or run takes that is in the heap at `id`.
-    pub(super) fn heap_pages_at(&self, id: PageId) -> usize {
-        self.runs.load(id).map_or(1, |run| run_pages(run.data().len()))
     }
 
     /// What stands in the heap at `id`: the node, then the run.

@@ -524,10 +524,6 @@ impl Disk for MemoryDisk {
         vec![0xa5; bytes]
     }
 
-    fn cached_buffer(&self, bytes: usize) -> Vec<u8> {
-        vec![0; bytes]
-    }
-
     async fn create(&self, name: &str) -> io::Result<MemoryFile> {
         let mut created = None;
         let link = |state: &mut State| {
@@ -676,6 +672,21 @@ impl File for MemoryFile {
         }
         self.finish(number);
         Ok(length)
+    }
+
+    async fn write_pieces(
+        &self,
+        pieces: impl Iterator<Item = (u64, Vec<u8>)> + Send + 'static,
+    ) -> Result<(), (u64, io::Error)> {
+        for (offset, bytes) in pieces {
+            let length = bytes.len();
+            match self.write(offset, bytes).await {
+                Ok(written) if written == length => {}
+                Ok(_) => return Err((offset, io::ErrorKind::WriteZero.into())),
+                Err(error) => return Err((offset, error)),
+            }
+        }
+        Ok(())
     }
 
     async fn sync(&self) -> io::Result<()> {

@@ -63,9 +63,6 @@ pub trait Disk: ReadDisk + Clone + 'static {
 
     fn buffer(&self, bytes: usize) -> Self::Buffer;
 
-    /// The same for a file from [`open_cached`](Disk::open_cached), and zeroed.
-    fn cached_buffer(&self, bytes: usize) -> Self::Buffer;
-
     /// A new, empty file, whose writes are not durable before they are synced. An old one of that
     /// name is replaced.
     fn create(&self, name: &str) -> impl Future<Output = io::Result<Self::File>>;
@@ -93,6 +90,13 @@ pub trait File: 'static {
 
     /// The same, and the thread waits for the medium: for a caller with nothing else to do meanwhile.
     fn write_waiting(&self, offset: u64, buffer: &Self::Buffer) -> io::Result<usize>;
+
+    /// Writes pieces, each at its offset, one after the other, to a file from [`Disk::open_cached`]. Another thread may
+    /// make and write them: the caller's does not wait. An error comes with the offset of its piece.
+    fn write_pieces(
+        &self,
+        pieces: impl Iterator<Item = (u64, Vec<u8>)> + Send + 'static,
+    ) -> impl Future<Output = Result<(), (u64, io::Error)>>;
 
     /// Makes all writes that have returned durable, the file's size included.
     fn sync(&self) -> impl Future<Output = io::Result<()>>;

@@ -17,6 +17,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use glommio::GlommioError;
 use glommio::io::{BufferedFile, Directory, DmaBuffer, DmaFile, OpenOptions};
@@ -82,7 +83,7 @@ impl UringDisk {
             Mode::Buffered => options.buffered_open(&path).await.map(Opened::Buffered),
         };
         let waiting = open_waiting(&path, self.shared.mode)?;
-        Ok(UringFile { opened: opened.map_err(with_code)?, waiting: Some(waiting) })
+        Ok(UringFile { opened: opened.map_err(with_code)?, waiting: Arc::new(waiting) })
     }
 }
 
@@ -227,8 +228,8 @@ impl AsMut<[u8]> for UringBuffer {
 /// An open file of a directory.
 pub struct UringFile {
     opened: Opened,
-    /// Missing where nobody waits with the thread.
-    waiting: Option<fs::File>,
+    /// For a thread that waits.
+    waiting: Arc<fs::File>,
 }
 
 enum Opened {
@@ -256,14 +257,29 @@ impl File for UringFile {
     }
 
     fn write_waiting(&self, offset: u64, buffer: &UringBuffer) -> io::Result<usize> {
-        let waiting = self.waiting.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         loop {
-            match waiting.write_at(buffer.as_ref(), offset) {
+            match self.waiting.write_at(buffer.as_ref(), offset) {
                 // Nothing was written: a signal came first.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 written => return written,
             }
         }
+    }
+
+    /// By a thread of the executor's pool. Through io_uring, writes to the page cache of ext4 go to kernel workers one by
+    /// one, and each waits for a turn of a busy shard: a checkpoint of many small writes took ten times as long.
+    async fn write_pieces(
+        &self,
+        pieces: impl Iterator<Item = (u64, Vec<u8>)> + Send + 'static,
+    ) -> Result<(), (u64, io::Error)> {
+        let file = Arc::clone(&self.waiting);
+        let write = move || {
+            for (offset, bytes) in pieces {
+                file.write_all_at(&bytes, offset).map_err(|error| (offset, error))?;
+            }
+            Ok(())
+        };
+        glommio::executor().spawn_blocking(write).await
     }
 
     async fn sync(&self) -> io::Result<()> {
@@ -343,10 +359,6 @@ impl Disk for UringDisk {
         }
     }
 
-    fn cached_buffer(&self, bytes: usize) -> UringBuffer {
-        UringBuffer::Buffered(vec![0; bytes])
-    }
-
     async fn create(&self, name: &str) -> io::Result<UringFile> {
         self.open_file(name, &options_new()).await
     }
@@ -359,7 +371,8 @@ impl Disk for UringDisk {
         let mut options = OpenOptions::new();
         options.write(true).create(true).mode(0o600);
         let opened = options.buffered_open(self.join(name)).await.map_err(with_code)?;
-        Ok(UringFile { opened: Opened::Buffered(opened), waiting: None })
+        let waiting = fs::OpenOptions::new().write(true).open(self.join(name))?;
+        Ok(UringFile { opened: Opened::Buffered(opened), waiting: Arc::new(waiting) })
     }
 
     async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
