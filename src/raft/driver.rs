@@ -155,6 +155,8 @@ pub struct Driver<D: Disk, P, R> {
     sweeping: bool,
     /// What the log has beyond the newest checkpoint.
     since_checkpoint: Since,
+    /// What the one under way takes of that.
+    in_checkpoint: Since,
     /// Whether checkpoints and snapshots have left nothing to tidy up.
     tidied: bool,
 }
@@ -213,6 +215,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             changed: true,
             sweeping: true,
             since_checkpoint: Since { entries, bytes },
+            in_checkpoint: Since::default(),
             tidied: false,
         })
     }
@@ -428,7 +431,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
 
     /// Begins a checkpoint of the published state.
     pub fn begin_checkpoint(&mut self) -> Checkpoint {
-        self.since_checkpoint = Since::default();
+        self.in_checkpoint = std::mem::take(&mut self.since_checkpoint);
         self.store.begin_checkpoint()
     }
 
@@ -443,6 +446,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
 
     /// A checkpoint found no room. The next one may try again.
     pub fn give_up_checkpoint(&mut self, checkpoint: &Checkpoint) {
+        self.since_checkpoint.entries += self.in_checkpoint.entries;
+        self.since_checkpoint.bytes += self.in_checkpoint.bytes;
         self.store.give_up_checkpoint(checkpoint);
         self.tidied = false;
     }

@@ -11,11 +11,12 @@ use urd_proto::etcdserverpb::{PutRequest, RangeRequest};
 use urd_wal::disk::memory::{MemoryDisk, Survival};
 use urd_wal::{Log, Offline, Waiting};
 
-use super::{Driver, Options, Turn, Write, replay};
+use super::{Driver, Fatal, Options, Turn, Write, replay};
 use crate::error::Unavailable;
 use crate::ids::{MemberId, Revision};
 use crate::store::Store;
 use crate::store::command::{BatchBuilder, Command};
+use crate::tree::checkpoint::{self, CheckpointFile};
 
 const BLOCK: u32 = 4096;
 const SEGMENT_BYTES: u32 = 256 << 10;
@@ -186,6 +187,142 @@ fn a_power_cut_loses_nothing_acknowledged() {
             );
         }
     }
+}
+
+/// A member's log and checkpoint file in one directory, as far as the disk lets it be opened.
+fn open_both(
+    disk: &MemoryDisk,
+    start: u64,
+) -> Option<(Result<TestDriver, Fatal>, CheckpointFile<MemoryDisk>)> {
+    let opened = unless_crashed(disk, checkpoint::open(disk.clone(), "checkpoint"))?.unwrap();
+    let options = urd_wal::Options { segment_bytes: SEGMENT_BYTES, salt: start };
+    let (log, recovered) = unless_crashed(disk, Log::open(disk.clone(), options))?.unwrap();
+    let member = MemberId(1);
+    let options =
+        Options { member, voters: vec![member], election_ticks: 10, pre_vote: true, start };
+    let store = Store::open(opened.tree).unwrap();
+    let driver = Driver::open(&options, log, &recovered, store).map(|mut driver| {
+        driver.campaign_if_alone().unwrap();
+        driver
+    });
+    Some((driver, opened.file))
+}
+
+/// Puts from `from` on until the disk crashes, a checkpoint after every tenth, its log trimmed and its segments recycled.
+/// Returns how many keys are acknowledged.
+fn run_with_checkpoints(disk: &MemoryDisk, start: u64, from: u32, puts: u32) -> u32 {
+    let Some((driver, file)) = open_both(disk, start) else { return from };
+    let mut driver = driver.unwrap();
+    let (mut count, mut proposed) = (from, from);
+    loop {
+        while let Some(turn) = driver.turn(Waiting::Task).unwrap() {
+            count += u32::try_from(turn.outcomes.len()).unwrap();
+            let Some(write) = turn.write else { continue };
+            match unless_crashed(disk, write.done) {
+                Some(completed) => drop(driver.written(completed.unwrap())),
+                None => return count,
+            }
+        }
+        if proposed % 10 == 9 && !driver.is_checkpointing() {
+            driver.publish();
+            let checkpoint = driver.begin_checkpoint();
+            match unless_crashed(disk, checkpoint.write(&file)) {
+                Some(written) => driver.end_checkpoint(written.unwrap()),
+                None => return count,
+            }
+            while !driver.tidy() {}
+        }
+        if let Some(prepare) = driver.log().prepare() {
+            let Some(prepared) = unless_crashed(disk, prepare.run()) else { return count };
+            driver.log().prepared(prepared).unwrap();
+        }
+        if proposed == from + puts {
+            return count;
+        }
+        driver.propose(put(proposed), proposed).unwrap();
+        proposed += 1;
+    }
+}
+
+/// A power cut at every operation of a run that writes checkpoints beside its log.
+#[test]
+fn a_power_cut_beside_a_checkpoint_loses_nothing_acknowledged() {
+    let operations = {
+        let disk = MemoryDisk::new(BLOCK);
+        assert_eq!(run_with_checkpoints(&disk, 1, 0, 22), 22);
+        disk.operations()
+    };
+    assert!(operations > 60, "{operations} operations are no test");
+    for crash in 1..=operations {
+        let disk = MemoryDisk::new(BLOCK);
+        disk.crash_at(crash);
+        let acknowledged = run_with_checkpoints(&disk, 1, 0, 22);
+        for survival in Survival::ALL {
+            let survivor = disk.after_crash(survival, crash);
+            let (driver, _) = open_both(&survivor, 2).unwrap();
+            let mut driver = driver.unwrap();
+            settle(&mut driver);
+            let found = keys(&mut driver);
+            assert!(
+                found >= acknowledged,
+                "crash at operation {crash}, {survival:?}: {acknowledged} acknowledged, {found} found"
+            );
+            drop(driver);
+            assert_eq!(run_with_checkpoints(&survivor, 3, found, 12), found + 12);
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_trims_the_log_and_a_restart_needs_both() {
+    let disk = MemoryDisk::new(BLOCK);
+    let large = |proposal: u32| {
+        let mut batch = BatchBuilder::default();
+        let key = Bytes::from(format!("key {proposal:04}"));
+        let value = Bytes::from(vec![7; 40_000]);
+        batch.append_command(&Command::Put(PutRequest { key, value, ..PutRequest::default() }));
+        batch.finish()
+    };
+    let (driver, file) = open_both(&disk, 1).unwrap();
+    let mut driver = driver.unwrap();
+    for proposal in 0..40 {
+        if let Some(prepare) = driver.log().prepare() {
+            let prepared = block_on(prepare.run());
+            driver.log().prepared(prepared).unwrap();
+        }
+        settle(&mut driver);
+        driver.propose(large(proposal), proposal).unwrap();
+        assert_eq!(acknowledged(&settle(&mut driver)), [proposal]);
+    }
+    assert_eq!(driver.since_checkpoint().entries, 41, "an empty one, and the puts");
+    driver.publish();
+    let written = block_on(driver.begin_checkpoint().write(&file)).unwrap();
+    assert_eq!(driver.since_checkpoint().entries, 0);
+    let before = driver.log().first_index();
+    driver.end_checkpoint(written);
+    assert_eq!((before, driver.log().first_index()), (1, 42));
+    while let Some(prepare) = driver.log().prepare() {
+        let prepared = block_on(prepare.run());
+        driver.log().prepared(prepared).unwrap();
+    }
+    drop(driver);
+
+    let (driver, _) = open_both(&disk.copy(), 2).unwrap();
+    let mut driver = driver.unwrap();
+    settle(&mut driver);
+    assert_eq!(driver.publish().revision(), Revision(41));
+
+    // Neither without the other.
+    let alone = disk.copy();
+    alone.take("checkpoint");
+    let (driver, _) = open_both(&alone, 2).unwrap();
+    assert!(matches!(driver, Err(Fatal::Gap { .. })));
+    let alone = disk.copy();
+    for name in alone.names().into_iter().filter(|name| name != "checkpoint") {
+        alone.take(&name);
+    }
+    let (driver, _) = open_both(&alone, 2).unwrap();
+    assert!(matches!(driver, Err(Fatal::Gap { .. })));
 }
 
 /// What `work` comes to, or `None` once the disk has crashed: then its operations never return.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use urd_proto::etcdserverpb as pb;
@@ -416,19 +416,27 @@ async fn etcdctl_prints_the_same() {
             ..Default::default()
         };
         client.delete_range(all).await.expect("delete");
-        let watches: [&[&str]; 5] = [
-            &["--prefix", "w/", "--rev=1"],
-            &["--prefix", "w/", "--rev=2", "--prev-kv"],
-            &["w/a", "--rev=2", "-w", "fields"],
-            &["w/a", "w/b", "--rev=1", "--", "echo", "ran"],
-            &["w/b", "--rev=4"],
+        // Arguments, and what is typed to it.
+        let watches: [(&[&str], &str); 6] = [
+            (&["--prefix", "w/", "--rev=1"], ""),
+            (&["--prefix", "w/", "--rev=2", "--prev-kv"], ""),
+            (&["w/a", "--rev=2", "-w", "fields"], ""),
+            (&["w/a", "w/b", "--rev=1", "--", "echo", "ran"], ""),
+            (&["w/b", "--rev=4"], ""),
+            (&["-i"], "watch w/a --rev=2\nwatch --rev=3 w/b -- echo typed\nwatch\n"),
         ];
         let mut texts = Vec::new();
-        for arguments in watches {
+        for (arguments, typed) in watches {
             let mut etcdctl = tokio::process::Command::new("etcdctl");
             etcdctl.env("ETCDCTL_API", "3").args(["--endpoints", &server.endpoint(), "watch"]);
-            etcdctl.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+            etcdctl.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
             let mut child = etcdctl.spawn().expect("start etcdctl");
+            let mut input = child.stdin.take().expect("its input");
+            for line in typed.split_inclusive('\n') {
+                // One watch's events come before those of the next.
+                input.write_all(line.as_bytes()).await.expect("type");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
             let mut out = child.stdout.take().expect("its output");
             // It never ends by itself: what it has printed after a while without more is all.
             let mut text: Vec<u8> = Vec::new();
