@@ -252,7 +252,7 @@ fn a_power_cut_beside_a_checkpoint_loses_nothing_acknowledged() {
         assert_eq!(run_with_checkpoints(&disk, 1, 0, 22), 22);
         disk.operations()
     };
-    assert!(operations > 60, "{operations} operations are no test");
+    assert!(operations > 40, "{operations} operations are no test");
     for crash in 1..=operations {
         let disk = MemoryDisk::new(BLOCK);
         disk.crash_at(crash);

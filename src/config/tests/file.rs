@@ -141,7 +141,6 @@ fn etcds_sample_is_accepted() {
             "--max-snapshots",
             "--max-wals",
             "--proxy-failure-wait",
-            "--quota-backend-bytes",
             "--self-signed-cert-validity",
             "--strict-reconfig-check",
             "--tls-max-version",
