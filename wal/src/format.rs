@@ -129,8 +129,7 @@ pub(crate) enum Kind {
     Start = 2,
     /// The caller's opaque record, of which only the latest counts.
     HardState = 3,
-    /// The log continues behind a gap: all entries so far are gone, the next has the frame's index
-    /// + 1.
+    /// The log begins anew: all entries so far are gone, the next has the frame's index + 1.
     Restart = 4,
     /// An entry: opaque payload with its index.
     Entry = 5,

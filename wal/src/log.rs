@@ -127,6 +127,10 @@ pub struct Log<D: Disk> {
     /// What the last frame written says the last index is; differs from the index's while a restart
     /// is pending.
     last_written: u64,
+    /// Whether the next write is to say that the log begins anew behind the index's base.
+    restart_pending: bool,
+    /// The write that said so last. Until it is durable, a crash brings back what was before.
+    restarted_by: WriteNumber,
     window: Window,
     ready: VecDeque<Ready<D::File>>,
     spares: Vec<SegmentId>,
@@ -171,6 +175,8 @@ impl<D: Disk> Log<D> {
             segments: repaired.chain.iter().map(Segment::from_scan).collect(),
             chain: tail.map_or(0, SegmentScan::crc),
             last_written: tail.map_or(0, SegmentScan::last),
+            restart_pending: false,
+            restarted_by: WriteNumber(0),
             window: Window::new(tail.map_or(Position::default(), SegmentScan::end_position)),
             index: repaired.index,
             hard_state: repaired.hard_state,
@@ -329,7 +335,7 @@ impl<D: Disk> Log<D> {
         if bytes > bytes_max {
             return Err(AppendError::TooLarge { bytes, bytes_max });
         }
-        let restart = self.pending_restart(entries);
+        let restart = self.pending_restart();
         let batch = Batch { start: None, hard_state, restart, entries };
         let purpose = if entries.is_empty() { Use::HardState } else { Use::Entries };
         if self.seat(batch.bytes(), purpose)? == Room::InNext {
@@ -355,18 +361,18 @@ impl<D: Disk> Log<D> {
     /// be recycled by the next [`prepare`](Log::prepare). Entries that share a segment with later
     /// ones come back at the next opening.
     ///
-    /// With an `index` beyond the last entry's successor the log becomes empty and continues at
-    /// `index`, as after a snapshot that was received. That jump becomes durable with the next
-    /// append of an entry; the snapshot itself must be durable before.
+    /// With an `index` beyond the last entry's successor the log is [restarted](Log::restart) there.
     pub fn trim_prefix(&mut self, index: u64) {
         if index > self.index.last() + 1 {
-            self.index.restart(index - 1);
+            self.restart(index - 1);
         } else {
             self.index.trim(index);
         }
+        // With its front gone, the old log that a crash brings back could not be told from the new.
+        let restarting = self.restart_pending || self.window.durable() < self.restarted_by;
         while let Some(next) = self.segments.get(1) {
             let first = &self.segments[0];
-            let needed = first.highest >= index;
+            let needed = restarting || first.highest >= index;
             let relied_on = self.window.durable() < next.first_write || first.file.is_some();
             if needed || relied_on {
                 break;
@@ -376,6 +382,18 @@ impl<D: Disk> Log<D> {
             self.retired.push(Retired { id: header.id, bytes: header.bytes, origin });
         }
         self.check_invariants();
+    }
+
+    /// Drops all entries, whatever their indexes are: the log goes on at `index + 1`, as behind a
+    /// snapshot that was received and that contains everything up to `index`.
+    ///
+    /// That becomes durable with the next append, of entries or of a hard state. Until then a crash
+    /// brings the old entries back, so the snapshot must be durable before, and its owner must be
+    /// able to tell at an opening whether what is behind `index` follows it: see `FORMAT.md`,
+    /// scenario 12.
+    pub fn restart(&mut self, index: u64) {
+        self.index.restart(index);
+        self.restart_pending = true;
     }
 
     /// Work for a background task, if there is any: recycle what was trimmed, make the next
@@ -423,7 +441,8 @@ impl<D: Disk> Log<D> {
             return Err(CloseError::InFlight(self.in_flight()));
         }
         // Without room there is no such write, and the next opening detects a little less.
-        if self.seat(Batch::default().bytes(), Use::HardState) == Ok(Room::Here) {
+        let last = Batch { restart: self.pending_restart(), ..Batch::default() };
+        if self.seat(last.bytes(), Use::HardState) == Ok(Room::Here) {
             let completed = self.encode(Waiting::Task, None, &[]).done.await?;
             self.window.complete(completed.number);
         }
@@ -481,10 +500,9 @@ impl<D: Disk> Log<D> {
         assert!(consecutive, "an append of entries that are not consecutive");
     }
 
-    /// The restart to write down, if the log's next index is not the one that the files imply.
-    fn pending_restart(&self, entries: &[Entry<'_>]) -> Option<u64> {
-        let first = entries.first()?.index;
-        (first > self.last_written + 1).then(|| first - 1)
+    /// The restart to write down, if there is one: the log has no entries until then.
+    fn pending_restart(&self) -> Option<u64> {
+        self.restart_pending.then(|| self.index.last())
     }
 
     /// Where a write of `bytes` goes, if anywhere.
@@ -544,7 +562,7 @@ impl<D: Disk> Log<D> {
         entries: &[Entry<'_>],
     ) -> Write<impl Future<Output = Result<Completed, WriteError>> + use<D>> {
         let start = self.start();
-        let restart = self.pending_restart(entries);
+        let restart = self.pending_restart();
         if let Some(state) = hard_state {
             self.hard_state = Some(state.to_vec());
         }
@@ -571,14 +589,18 @@ impl<D: Disk> Log<D> {
         if carried.is_some() {
             self.hard_state = carried;
         }
-        self.advance(bytes, entries);
+        let last = entries.last().map(|entry| entry.index);
+        self.last_written = last.or(restart).unwrap_or(self.last_written);
+        self.advance(bytes, last);
         let number = self.window.submit(self.tail().end_position());
+        if restart.is_some() {
+            self.restart_pending = false;
+            self.restarted_by = number;
+        }
         Write { number, done: self.write(waiting, number, seat.at.offset, buffer) }
     }
 
-    fn advance(&mut self, bytes: usize, entries: &[Entry<'_>]) {
-        let last = entries.last().map(|entry| entry.index);
-        self.last_written = last.unwrap_or(self.last_written);
+    fn advance(&mut self, bytes: usize, last: Option<u64>) {
         let tail = self.tail_mut();
         tail.end += u32::try_from(bytes).expect("invariant: a write fits a segment of < 4 GiB");
         tail.highest = tail.highest.max(last.unwrap_or(0));

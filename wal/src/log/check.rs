@@ -58,8 +58,8 @@ impl<D: Disk> Log<D> {
         let crc = scan.chain.last().map_or(0, SegmentScan::crc);
         same("checksum of the last frame", &crc, &self.chain)?;
         same("hard state", &scan.hard_state, &self.hard_state)?;
-        if self.last_written != self.index.last() {
-            // A jump that no entry has made durable yet.
+        if self.restart_pending {
+            // The files still have what was before.
             return Ok(());
         }
         let mut index = scan.index.clone();

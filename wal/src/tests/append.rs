@@ -171,12 +171,18 @@ fn a_jump_continues_the_log_behind_a_gap() {
     }
     log.trim_prefix(1001);
     assert_eq!((log.first_index(), log.last_index()), (1001, 1000));
-    // A hard state alone does not make the jump durable: nothing is lost but the trimming.
+    check(&log);
+    let (_, recovered) = open(&disk.copy());
+    assert_eq!(
+        (recovered.first, recovered.last),
+        (1, 29),
+        "it is durable with the next write only"
+    );
     set_hard_state(&mut log, b"state");
     check(&log);
-    let copy = disk.copy();
-    let (_, recovered) = open(&copy);
-    assert_eq!((recovered.last, recovered.hard_state), (29, Some(b"state".to_vec())));
+    let (_, recovered) = open(&disk.copy());
+    assert_eq!((recovered.first, recovered.last), (1001, 1000));
+    assert_eq!(recovered.hard_state, Some(b"state".to_vec()));
     append(&mut log, 1001, 1010, 1, 700);
     let expected = versions(1001..1010, 1, 700);
     expect(&log, &expected);
@@ -186,6 +192,56 @@ fn a_jump_continues_the_log_behind_a_gap() {
     assert_eq!((recovered.first, recovered.last), (1001, 1009));
     expect(&log, &expected);
     append(&mut log, 1010, 1011, 1, 700);
+    check(&log);
+}
+
+/// Behind a snapshot of another history, entries of the old one are gone, whether before or behind it.
+#[test]
+fn a_restart_drops_what_is_behind_it() {
+    for index in [0, 3, 14, 29, 30, 1000] {
+        let disk = MemoryDisk::new(BLOCK);
+        let (mut log, _) = open(&disk);
+        for first in [1, 11, 21] {
+            append(&mut log, first, first + 9, 0, 700);
+            append(&mut log, first + 9, first + 10, 0, 700);
+        }
+        let files = disk.names();
+        log.restart(index);
+        assert_eq!((log.first_index(), log.last_index()), (index + 1, index));
+        // The old entries are what a crash brings back, all of them.
+        log.trim_prefix(index + 1);
+        prepare(&mut log);
+        assert!(files.iter().all(|name| disk.names().contains(name)));
+        assert_eq!(open(&disk.copy()).1.last, 30);
+        if index % 2 == 0 {
+            set_hard_state(&mut log, b"state");
+            let (copy, recovered) = open(&disk.copy());
+            assert_eq!((recovered.first, recovered.last), (index + 1, index));
+            check(&copy);
+        }
+        append(&mut log, index + 1, index + 4, 1, 700);
+        let expected = versions(index + 1..index + 4, 1, 700);
+        expect(&log, &expected);
+        check(&log);
+        block_on(log.close()).expect("closes");
+        let (mut log, recovered) = open(&disk);
+        assert_eq!((recovered.first, recovered.last), (index + 1, index + 3));
+        expect(&log, &expected);
+        append(&mut log, index + 4, index + 50, 1, 100);
+        log.trim_prefix(index + 40);
+        check(&log);
+    }
+}
+
+#[test]
+fn a_restart_alone_is_durable_when_the_log_is_closed() {
+    let disk = MemoryDisk::new(BLOCK);
+    let (mut log, _) = open(&disk);
+    append(&mut log, 1, 10, 0, 700);
+    log.restart(5);
+    block_on(log.close()).expect("closes");
+    let (log, recovered) = open(&disk);
+    assert_eq!((recovered.first, recovered.last), (6, 5));
     check(&log);
 }
 

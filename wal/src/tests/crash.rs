@@ -1,6 +1,6 @@
 //! The power cut, at every operation of a run.
 //!
-//! A run appends, replaces, trims and jumps with several writes in flight that complete in any
+//! A run appends, replaces, trims, jumps and restarts with several writes in flight that complete in any
 //! order, beside the preparation of segments. It is repeated with the power cut, or the process
 //! killed, at each of its operations. What is found afterwards must be the state after some one
 //! write, not before the last that was acknowledged. Then the log is used again, first to append
@@ -25,10 +25,12 @@ struct State {
 }
 
 impl State {
+    fn restart(&mut self, index: u64) {
+        self.entries.clear();
+        self.last = index;
+    }
+
     fn put(&mut self, index: u64, payload: Rc<Vec<u8>>) {
-        if index > self.last + 1 {
-            self.entries.clear();
-        }
         self.entries.split_off(&index);
         self.entries.insert(index, payload);
         self.last = index;
@@ -40,11 +42,13 @@ struct Model {
     states: Vec<State>,
     acknowledged: usize,
     trimmed: u64,
+    /// A restart that the next write makes durable.
+    restart: Option<u64>,
 }
 
 impl Model {
     fn new(state: State, trimmed: u64) -> Model {
-        Model { states: vec![state], acknowledged: 0, trimmed }
+        Model { states: vec![state], acknowledged: 0, trimmed, restart: None }
     }
 
     fn last(&self) -> &State {
@@ -165,6 +169,7 @@ impl Run {
             70..82 if last >= first => self.make(first.max(last.saturating_sub(back)), some),
             82..92 if last >= first => return self.trim(first + back * (last + 1 - first) / 4),
             92..94 => return self.trim(last + 2 + back),
+            94..97 => return self.restart((last + back).saturating_sub(6)),
             _ => return,
         };
         if entries.is_empty() || self.random.u32(..5) == 0 {
@@ -174,8 +179,17 @@ impl Run {
     }
 
     fn trim(&mut self, index: u64) {
+        if index > self.log.last_index() + 1 {
+            self.model.restart = Some(index - 1);
+        }
         self.log.trim_prefix(index);
         self.model.trimmed = self.model.trimmed.max(index);
+    }
+
+    fn restart(&mut self, index: u64) {
+        self.log.restart(index);
+        self.model.restart = Some(index);
+        self.model.trimmed = self.model.trimmed.max(index + 1);
     }
 
     fn make(&mut self, first: u64, count: u64) -> Vec<(u64, Rc<Vec<u8>>)> {
@@ -202,6 +216,9 @@ impl Run {
         };
         let mut state = self.model.last().clone();
         state.hard_state = hard_state.or(state.hard_state);
+        if let Some(index) = self.model.restart.take() {
+            state.restart(index);
+        }
         for (index, payload) in entries {
             state.put(*index, payload.clone());
         }
