@@ -24,7 +24,7 @@ use crate::ids::{Index, MemberId, PageId, Term};
 use crate::limits;
 use crate::store::command::DecodeError;
 use crate::store::lease::LeaseChange;
-use crate::store::{Outcome, Store, View};
+use crate::store::{Outcome, Store, Sweep, View};
 use crate::tree::{Checkpoint, Statistics, Written};
 
 /// Who this member is and how raft is timed.
@@ -372,9 +372,10 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         self.apply_limit = limit;
     }
 
-    /// The entries in the log that are not applied, committed or not, in order.
-    pub fn unapplied(&self) -> Vec<Entry> {
-        self.window.behind(self.store.applied().0)
+    /// The entries in the log that are not applied, committed or not, in order: index, term and batch.
+    pub fn unapplied(&self) -> Vec<(Index, Term, Bytes)> {
+        let entries = self.window.behind(self.store.applied().0).into_iter();
+        entries.map(|entry| (Index(entry.index), Term(entry.term), entry.data)).collect()
     }
 
     fn may_apply(&self) -> bool {
@@ -532,6 +533,11 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         self.store.statistics()
     }
 
+    /// Where [`Driver::compact_slice`] would go on, if there is something to do.
+    pub fn pending_sweep(&self) -> Option<Sweep> {
+        self.sweeping.then(|| self.store.pending_sweep()).flatten()
+    }
+
     /// A bounded slice of a compaction under way. True when none is left.
     pub fn compact_slice(&mut self) -> bool {
         if self.sweeping {
@@ -569,6 +575,11 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// The leader, if one is known.
     pub fn leader(&self) -> Option<MemberId> {
         (self.node.raft.leader_id != 0).then_some(MemberId(self.node.raft.leader_id))
+    }
+
+    /// Index of the newest entry applied.
+    pub fn applied(&self) -> Index {
+        self.store.applied()
     }
 
     /// Index of the newest entry known committed.

@@ -156,8 +156,9 @@ fn entries_behind_the_apply_limit_are_held_back() {
     assert_eq!(acknowledged(&turns), [1]);
     assert_eq!((driver.pending(), keys(&mut driver)), (2, 2));
     assert_eq!(driver.publish().applied(), Index(applied.0 + 1));
-    let held: Vec<u64> = driver.unapplied().iter().map(|entry| entry.index).collect();
-    assert_eq!(held, [applied.0 + 2, applied.0 + 3]);
+    let held: Vec<(u64, Bytes)> =
+        driver.unapplied().into_iter().map(|(index, _, batch)| (index.0, batch)).collect();
+    assert_eq!(held, [(applied.0 + 2, put(2)), (applied.0 + 3, put(3))]);
 
     // A read that comes now has to see what is held back, too.
     driver.read_index(vec![8]).unwrap();
