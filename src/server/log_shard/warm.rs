@@ -17,8 +17,8 @@ use crate::limits;
 use crate::store::command::Batch;
 use crate::store::{self, View};
 
-/// Commands that one thread touches the pages of, one after another.
-const COMMANDS_PER_PART: usize = 8;
+/// Threads that the pages of one entry are touched by, at most.
+const PARTS_MAX: usize = 16;
 
 impl<D: Disk + 'static> LogShard<D> {
     /// Looks for pressure, and sets how far entries may be applied in this pass.
@@ -53,14 +53,13 @@ impl<D: Disk + 'static> LogShard<D> {
     fn warm_entry(&self, index: Index, term: Term, batch: Bytes) {
         // An entry that cannot be read, or is of another kind, has nothing to touch; it is judged when it is applied.
         let batch = Batch::decode(batch).unwrap_or_default();
-        let parts = batch.len().div_ceil(COMMANDS_PER_PART);
+        let parts = batch.len().min(PARTS_MAX);
         self.inbox.warming.order.borrow_mut().begin(index, term, parts);
         let batch = Arc::new(batch);
         for part in 0..parts {
             let (view, batch) = (self.newest_view(), Arc::clone(&batch));
             let touched = self.inbox.warming.entries.run(move || {
-                let commands = batch.commands().iter().skip(part * COMMANDS_PER_PART);
-                for command in commands.take(COMMANDS_PER_PART) {
+                for command in batch.commands().iter().skip(part).step_by(parts) {
                     store::touch(&view, command, limits::TOUCH_BYTES_PER_COMMAND);
                 }
             });
