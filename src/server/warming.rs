@@ -28,8 +28,11 @@ use crate::ids::{Index, Term};
 
 /// How often to look at most.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// So many faults between two looks are pressure. A page of the program that is used for the first time is none.
+/// So many faults within [`WINDOW`] are pressure: a fault may cost ten milliseconds where much is read ahead. Few are none,
+/// such as of a page of the program that is used for the first time.
 const FAULTS_TO_BEGIN: u64 = 4;
+/// Where faults are counted until there are enough.
+const WINDOW: Duration = Duration::from_secs(1);
 /// Pressure has ended when there was no fault for so long.
 const QUIET: Duration = Duration::from_secs(2);
 /// What touches the pages of entries and of background work: how many pages the medium is asked for at once.
@@ -42,6 +45,8 @@ const READ_THREADS: usize = 8;
 pub struct Pressure {
     /// When it was looked at last, and the faults until then.
     looked: Option<(Instant, u64)>,
+    /// The begin of the window, and the faults until then.
+    window: Option<(Instant, u64)>,
     /// When there was a fault last; `None` without pressure.
     faulted: Option<Instant>,
 }
@@ -53,12 +58,15 @@ impl Pressure {
 
     /// Looks: the process has had so many faults until now.
     fn look(&mut self, now: Instant, faults: u64) {
-        let Some((_, before)) = self.looked.replace((now, faults)) else { return };
-        let new = faults.saturating_sub(before);
-        if new >= FAULTS_TO_BEGIN || (self.is_on() && new > 0) {
+        let (_, before) = self.looked.replace((now, faults)).unwrap_or((now, faults));
+        let (begin, at_begin) = *self.window.get_or_insert((now, faults));
+        if faults.saturating_sub(at_begin) >= FAULTS_TO_BEGIN || (self.is_on() && faults > before) {
             self.faulted = Some(now);
         } else if self.faulted.is_some_and(|at| now.saturating_duration_since(at) >= QUIET) {
             self.faulted = None;
+        }
+        if now.saturating_duration_since(begin) >= WINDOW {
+            self.window = Some((now, faults));
         }
     }
 
@@ -212,15 +220,20 @@ mod tests {
         assert!(!pressure.is_on(), "what was before the first look does not count");
         assert!(!pressure.is_due(at(19)) && pressure.is_due(at(20)));
         pressure.look(at(20), 1_000_003);
-        assert!(!pressure.is_on(), "three faults are none");
-        pressure.look(at(40), 1_000_007);
-        assert!(pressure.is_on());
-        pressure.look(at(1900), 1_000_008);
-        pressure.look(at(3899), 1_000_008);
-        assert!(pressure.is_on(), "the last fault was less than two seconds ago");
-        pressure.look(at(3900), 1_000_008);
+        pressure.look(at(1000), 1_000_003);
+        pressure.look(at(1980), 1_000_006);
+        pressure.look(at(2000), 1_000_006);
+        assert!(!pressure.is_on(), "three faults a second are none");
+        pressure.look(at(2020), 1_000_008);
         assert!(!pressure.is_on());
-        pressure.look(at(3920), 1_000_009);
+        pressure.look(at(2900), 1_000_010);
+        assert!(pressure.is_on());
+        pressure.look(at(4000), 1_000_011);
+        pressure.look(at(5999), 1_000_011);
+        assert!(pressure.is_on(), "the last fault was less than two seconds ago");
+        pressure.look(at(6000), 1_000_011);
+        assert!(!pressure.is_on());
+        pressure.look(at(6020), 1_000_012);
         assert!(!pressure.is_on(), "one fault does not bring it back");
     }
 

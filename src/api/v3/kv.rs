@@ -176,6 +176,7 @@ pub fn answer_range<N: Node>(node: &Rc<N>, request: RangeRequest, reply: Box<dyn
 }
 
 /// The first slice of a range.
+#[inline]
 fn begin_range(view: View, request: &RangeRequest) -> Result<(RangeScan, Encoded, Step), Rejected> {
     let mut scan = RangeScan::new(view, request)?;
     let mut encoded = Encoded::with_capacity(limits::RANGE_FIRST_BYTES);
@@ -184,6 +185,7 @@ fn begin_range(view: View, request: &RangeRequest) -> Result<(RangeScan, Encoded
 }
 
 /// Answers a range that fits the first slice; goes on with one that does not.
+#[inline]
 fn go_on_with_range<N: Node>(
     node: &Rc<N>,
     published: Arc<Published>,

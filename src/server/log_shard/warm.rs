@@ -54,6 +54,7 @@ impl<D: Disk + 'static> LogShard<D> {
         // An entry that cannot be read, or is of another kind, has nothing to touch; it is judged when it is applied.
         let batch = Batch::decode(batch).unwrap_or_default();
         let parts = batch.len().min(PARTS_MAX);
+        self.shared.metrics.touched();
         self.inbox.warming.order.borrow_mut().begin(index, term, parts);
         let batch = Arc::new(batch);
         for part in 0..parts {
