@@ -38,6 +38,8 @@ pub const BATCH_REQUESTS_WORTH_A_WRITE: usize = 128;
 pub const BATCH_BYTES_WORTH_A_WRITE: usize = 64 * 1024;
 /// Committed data that one turn applies.
 pub const APPLY_BYTES_PER_TURN: usize = 4 * MIB;
+/// Of what a request reads, the most that is touched ahead of its being applied, in bytes and costs of records.
+pub const TOUCH_BYTES_PER_COMMAND: usize = MIB;
 /// Log read at once while it is replayed.
 pub const REPLAY_BYTES: usize = 4 * MIB;
 /// Applied entries kept in memory for members that lag a little.

@@ -61,6 +61,7 @@ pub struct Metrics {
     requests_applied: AtomicU64,
     proposals_pending: AtomicU64,
     proposals_failed: AtomicU64,
+    entries_touched: AtomicU64,
     leader_changes: AtomicU64,
     puts: AtomicU64,
     deletes: AtomicU64,
@@ -95,6 +96,11 @@ impl Metrics {
     /// So many proposals wait now.
     pub fn pending(&self, proposals: usize) {
         self.proposals_pending.store(proposals as u64, Relaxed);
+    }
+
+    /// An entry's pages are read ahead, because memory is short.
+    pub fn touched(&self) {
+        self.entries_touched.fetch_add(1, Relaxed);
     }
 
     /// So many requests were refused or lost.
@@ -158,6 +164,9 @@ impl Metrics {
         page.gauge("etcd_server_proposals_pending", "Entries not yet applied.", pending);
         let failed = self.proposals_failed.load(Relaxed);
         page.counter("etcd_server_proposals_failed_total", "Requests refused or lost.", failed);
+        let touched = self.entries_touched.load(Relaxed);
+        let name = "urd_server_entries_touched_total";
+        page.counter(name, "Entries whose pages were read ahead, memory being short.", touched);
         let requests = self.requests_applied.load(Relaxed);
         page.counter("urd_server_requests_applied_total", "Requests applied.", requests);
         let version = format!("server_version=\"{ETCD_VERSION}\"");

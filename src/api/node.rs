@@ -120,6 +120,14 @@ pub trait Node: Sized + 'static {
     fn set_watching(&self, watching: bool);
     /// Runs work that may take longer than a turn.
     fn spawn(&self, work: impl Future<Output = ()> + 'static);
+    /// Whether reading the tree may wait for the medium, and hold up others than this shard's callers: then what reads it
+    /// goes [`aside`](Node::aside).
+    fn reads_aside(&self) -> bool;
+    /// Runs work on a thread beside the shard's, if [`Node::reads_aside`] says so, else at once.
+    fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + 'static;
     /// Waits.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static;
     /// How many large answers this shard is making.

@@ -24,7 +24,7 @@ use crate::ids::{Index, MemberId, PageId, Term};
 use crate::limits;
 use crate::store::command::DecodeError;
 use crate::store::lease::LeaseChange;
-use crate::store::{Outcome, Store, View};
+use crate::store::{Outcome, Store, Sweep, View};
 use crate::tree::{Checkpoint, Statistics, Written};
 
 /// Who this member is and how raft is timed.
@@ -123,6 +123,20 @@ pub struct Turn<P, R> {
     pub unreadable: Vec<R>,
 }
 
+impl<P, R> Default for Turn<P, R> {
+    fn default() -> Self {
+        Self {
+            messages: Vec::new(),
+            write: None,
+            outcomes: Vec::new(),
+            leases: Vec::new(),
+            lost: Vec::new(),
+            readable: Vec::new(),
+            unreadable: Vec::new(),
+        }
+    }
+}
+
 /// What a finished ready waits for.
 struct Flight {
     /// The log write that makes it durable: its own, or the last one before it.
@@ -143,6 +157,10 @@ pub struct Driver<D: Disk, P, R> {
     rounds: Rounds<R>,
     /// Reads with their index, which is not applied yet.
     awaiting_apply: VecDeque<(Index, R)>,
+    /// Committed entries that are not applied yet.
+    committed: VecDeque<Entry>,
+    /// None behind this one is applied; see [`Driver::set_apply_limit`].
+    apply_limit: Index,
     /// Readies not yet durable. Invariant: write and ready numbers never fall.
     flights: VecDeque<Flight>,
     last_write: WriteNumber,
@@ -208,6 +226,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             pending: Pending::default(),
             rounds: Rounds::new(options.member, options.start),
             awaiting_apply: VecDeque::new(),
+            committed: VecDeque::new(),
+            apply_limit: Index(u64::MAX),
             flights: VecDeque::new(),
             last_write: WriteNumber::default(),
             unsaved: None,
@@ -298,12 +318,19 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// One turn, or `None` if there is nothing to do; `waiting` is for the write it may start. The numbers are those of
     /// the module's page.
     pub fn turn(&mut self, waiting: Waiting) -> Result<Option<Turn<P, R>>, Fatal> {
+        let mut turn = Turn::default();
         if !self.node.has_ready() {
-            return Ok(None);
+            if !self.may_apply() {
+                return Ok(None);
+            }
+            self.apply(&mut turn)?;
+            self.node.advance_apply_to(self.store.applied().0);
+            self.settle(&mut turn);
+            return Ok(Some(turn));
         }
         let mut ready = self.node.ready();
         // 1. Messages that depend on nothing unwritten.
-        let messages = ready.take_messages();
+        turn.messages = ready.take_messages();
         // 2. Entries become readable, and their write starts.
         let entries = ready.take_entries();
         self.window.append(&entries);
@@ -311,36 +338,23 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             self.window.set_hard_state(state.clone());
             self.unsaved = Some(state.clone());
         }
-        let write = self.append(waiting, &entries, ready.must_sync())?;
+        turn.write = self.append(waiting, &entries, ready.must_sync())?;
         // 3. Committed entries are applied while the disk works.
-        let mut outcomes = Vec::new();
-        let mut leases = Vec::new();
-        let mut lost = Vec::new();
-        for entry in ready.take_committed_entries() {
-            let settled = self.pending.settle(Index(entry.index), Term(entry.term));
-            lost.extend(settled.lost);
-            self.changed = true;
-            self.sweeping = true;
-            let results = replay::apply(&mut self.store, entry)?;
-            leases.extend_from_slice(self.store.lease_changes());
-            if let Some(proposal) = settled.applied {
-                outcomes.push((proposal, results));
-            }
-        }
+        self.committed.extend(ready.take_committed_entries());
+        self.apply(&mut turn)?;
         for state in ready.take_read_states() {
             self.awaiting_apply
                 .extend(self.rounds.confirmed(&state.request_ctx, Index(state.index)));
         }
-        let unreadable = self.on_role(&mut lost);
+        turn.unreadable = self.on_role(&mut turn.lost);
         // 4. raft goes on; durability follows.
         let (number, persisted) = (ready.number(), ready.take_persisted_messages());
         self.node.advance_append_async(ready);
         self.node.advance_apply_to(self.store.applied().0);
         // 5. What waits for durability; without a write under way, nothing does.
-        let mut messages = messages;
-        if self.flights.is_empty() && write.is_none() {
+        if self.flights.is_empty() && turn.write.is_none() {
             self.node.on_persist_ready(number);
-            messages.extend(persisted);
+            turn.messages.extend(persisted);
         } else {
             self.flights.push_back(Flight {
                 write: self.last_write,
@@ -348,13 +362,51 @@ impl<D: Disk, P, R> Driver<D, P, R> {
                 messages: persisted,
             });
         }
-        let readable = self.readable();
+        self.settle(&mut turn);
+        Ok(Some(turn))
+    }
+
+    /// Holds entries behind `limit` back from being applied, committed or not, until it is raised. What follows from
+    /// their being applied (outcomes, reads) waits with them. Without a limit: `u64::MAX`, as at first.
+    pub fn set_apply_limit(&mut self, limit: Index) {
+        self.apply_limit = limit;
+    }
+
+    /// The entries in the log that are not applied, committed or not, in order: index, term and batch.
+    pub fn unapplied(&self) -> Vec<(Index, Term, Bytes)> {
+        let entries = self.window.behind(self.store.applied().0).into_iter();
+        entries.map(|entry| (Index(entry.index), Term(entry.term), entry.data)).collect()
+    }
+
+    fn may_apply(&self) -> bool {
+        self.committed.front().is_some_and(|entry| Index(entry.index) <= self.apply_limit)
+    }
+
+    /// Applies what is committed, up to the limit.
+    fn apply(&mut self, turn: &mut Turn<P, R>) -> Result<(), Fatal> {
+        let limit = self.apply_limit;
+        while let Some(entry) = self.committed.pop_front_if(|entry| Index(entry.index) <= limit) {
+            let settled = self.pending.settle(Index(entry.index), Term(entry.term));
+            turn.lost.extend(settled.lost);
+            self.changed = true;
+            self.sweeping = true;
+            let results = replay::apply(&mut self.store, entry)?;
+            turn.leases.extend_from_slice(self.store.lease_changes());
+            if let Some(proposal) = settled.applied {
+                turn.outcomes.push((proposal, results));
+            }
+        }
+        Ok(())
+    }
+
+    /// What follows from what was applied.
+    fn settle(&mut self, turn: &mut Turn<P, R>) {
+        turn.readable = self.readable();
         self.window.shrink(
             self.store.applied().0,
             limits::WINDOW_ENTRIES_MAX,
             limits::WINDOW_BYTES_MAX,
         );
-        Ok(Some(Turn { messages, write, outcomes, leases, lost, readable, unreadable }))
     }
 
     /// Appends `entries`, and the hard state if it changed; a changed commit index alone is not worth a write.
@@ -481,6 +533,11 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         self.store.statistics()
     }
 
+    /// Where [`Driver::compact_slice`] would go on, if there is something to do.
+    pub fn pending_sweep(&self) -> Option<Sweep> {
+        self.sweeping.then(|| self.store.pending_sweep()).flatten()
+    }
+
     /// A bounded slice of a compaction under way. True when none is left.
     pub fn compact_slice(&mut self) -> bool {
         if self.sweeping {
@@ -518,6 +575,11 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// The leader, if one is known.
     pub fn leader(&self) -> Option<MemberId> {
         (self.node.raft.leader_id != 0).then_some(MemberId(self.node.raft.leader_id))
+    }
+
+    /// Index of the newest entry applied.
+    pub fn applied(&self) -> Index {
+        self.store.applied()
     }
 
     /// Index of the newest entry known committed.

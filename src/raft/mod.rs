@@ -9,7 +9,9 @@
 //! 2. New entries go into the [`window`] *before* step 4, since raft-rs reads them back from there; their append to
 //!    the log starts: hard state and entries, one durable write.
 //! 3. Committed entries are applied to the store, in order, while the disk works. What is committed is durable on a
-//!    quorum already: for a group of one, raft-rs counts its own entries only after step 5 of an earlier turn.
+//!    quorum already: for a group of one, raft-rs counts its own entries only after step 5 of an earlier turn. The owner
+//!    may hold them back ([`Driver::set_apply_limit`](driver::Driver::set_apply_limit)): then raft goes on, and what is
+//!    committed waits.
 //! 4. `advance_append_async`: raft may make the next ready. Several writes may be under way.
 //! 5. A write completed: [`Driver::written`](driver::Driver::written) asks the log how far it is durable *without a
 //!    gap*, tells raft by `on_persist_ready` of the last ready so covered, and only then releases `persisted_messages`

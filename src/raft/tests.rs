@@ -13,7 +13,7 @@ use urd_wal::{Log, Offline, Waiting};
 
 use super::{Driver, Fatal, Options, Turn, Write, replay};
 use crate::error::Unavailable;
-use crate::ids::{MemberId, Revision};
+use crate::ids::{Index, MemberId, Revision};
 use crate::store::Store;
 use crate::store::command::{BatchBuilder, Command};
 use crate::tree::checkpoint::{self, CheckpointFile};
@@ -137,6 +137,52 @@ fn a_read_waits_for_what_was_acknowledged_before_it() {
     let readable: Vec<u32> = turns.iter().flat_map(|turn| turn.readable.clone()).collect();
     assert_eq!(readable, [7, 8]);
     assert_eq!(driver.publish().revision(), Revision(2));
+}
+
+#[test]
+fn entries_behind_the_apply_limit_are_held_back() {
+    let disk = MemoryDisk::new(BLOCK);
+    let mut driver = leader(&disk, 1);
+    driver.propose(put(0), 0).unwrap();
+    settle(&mut driver);
+    let applied = driver.publish().applied();
+    driver.set_apply_limit(Index(applied.0 + 1));
+    for proposal in 1..4 {
+        driver.propose(put(proposal), proposal).unwrap();
+    }
+    driver.read_index(vec![7]).unwrap();
+    let turns = settle(&mut driver);
+    assert_eq!(driver.committed(), Index(applied.0 + 3), "raft goes on");
+    assert_eq!(acknowledged(&turns), [1]);
+    assert_eq!((driver.pending(), keys(&mut driver)), (2, 2));
+    assert_eq!(driver.publish().applied(), Index(applied.0 + 1));
+    let held: Vec<(u64, Bytes)> =
+        driver.unapplied().into_iter().map(|(index, _, batch)| (index.0, batch)).collect();
+    assert_eq!(held, [(applied.0 + 2, put(2)), (applied.0 + 3, put(3))]);
+
+    // A read that comes now has to see what is held back, too.
+    driver.read_index(vec![8]).unwrap();
+    let turns = settle(&mut driver);
+    assert!(acknowledged(&turns).is_empty() && turns.iter().all(|turn| turn.readable.is_empty()));
+
+    driver.set_apply_limit(Index(applied.0 + 2));
+    assert_eq!(acknowledged(&settle(&mut driver)), [2]);
+    driver.set_apply_limit(Index(u64::MAX));
+    let turns = settle(&mut driver);
+    assert_eq!(acknowledged(&turns), [3]);
+    let readable: Vec<u32> = turns.iter().flat_map(|turn| turn.readable.clone()).collect();
+    assert!(readable.contains(&8), "{readable:?}");
+    assert_eq!((driver.pending(), keys(&mut driver)), (0, 4));
+    assert!(driver.unapplied().is_empty());
+
+    // What was held back when the member went down is applied by the next start.
+    let applied = driver.publish().applied();
+    driver.set_apply_limit(applied);
+    driver.propose(put(4), 4).unwrap();
+    assert!(acknowledged(&settle(&mut driver)).is_empty());
+    assert_eq!(keys(&mut driver), 4);
+    drop(driver);
+    assert_eq!(keys(&mut leader(&disk, 2)), 5);
 }
 
 #[test]

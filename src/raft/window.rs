@@ -77,6 +77,14 @@ impl Window {
         inner.check();
     }
 
+    /// The entries behind `index`, which must be the base or in the window.
+    pub fn behind(&self, index: u64) -> Vec<Entry> {
+        let inner = self.0.borrow();
+        let known = index.checked_sub(inner.base.0).expect("invariant: the base was applied");
+        let known = usize::try_from(known).expect("invariant: the window fits in memory");
+        inner.entries.range(known.min(inner.entries.len())..).cloned().collect()
+    }
+
     /// What raft holds as its hard state from here on.
     pub fn set_hard_state(&self, hard_state: HardState) {
         self.0.borrow_mut().hard_state = hard_state;

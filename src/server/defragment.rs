@@ -106,6 +106,16 @@ impl Defragment {
         }
     }
 
+    /// From where on the next step moves pages, and which; `None` when it moves none.
+    pub fn next_slice<D: Disk, P, R>(&self, driver: &Driver<D, P, R>) -> Option<(Vec<u8>, PageId)> {
+        match &self.phase {
+            Phase::Move { from, limit } => {
+                Some((from.clone(), limit.unwrap_or_else(|| driver.dense_end())))
+            }
+            _ => None,
+        }
+    }
+
     /// Tells those who asked.
     pub fn end(self, requests: &Requests, is_done: bool) {
         if !is_done {

@@ -2,7 +2,8 @@
 //!
 //! # One pass
 //!
-//! 1. Take what came in: proposals and reads from shards, completed writes.
+//! 1. Take what came in: proposals and reads from shards, completed writes. See whether pages have to be touched ahead
+//!    (`warming`): then entries are applied only as far as that is done.
 //! 2. All waiting reads share one read index.
 //! 3. The lessor's entry, if one is due, joins the queue. Queued batches become one entry, if the disk is idle or the
 //!    queue is worth another write beside the one under way. Waiting costs nothing then: what gathers meanwhile shares
@@ -14,6 +15,8 @@
 //!    begun.
 //!
 //! The pass is a plain function; only [`run`] waits.
+
+mod warm;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -33,6 +36,7 @@ use super::lessor::Lessor;
 use super::mesh::{Key, Outbox, ToLog, ToShard};
 use super::shard::Shared;
 use super::signal::Signal;
+use super::warming::{Ahead, Warming};
 use crate::api::node::{LeaseAnswer, LeaseQuestion, Published};
 use crate::api::operations::Operations;
 use crate::error::Unavailable;
@@ -55,10 +59,13 @@ pub struct Inbox<D: Disk> {
     /// How long a log write typically takes.
     write_time: Cell<Duration>,
     signal: Signal,
+    /// What keeps this executor from waiting for pages.
+    pub warming: Warming,
 }
 
-impl<D: Disk> Default for Inbox<D> {
-    fn default() -> Self {
+impl<D: Disk> Inbox<D> {
+    /// Nothing waits.
+    pub fn new(warming: Warming) -> Self {
         Self {
             messages: RefCell::default(),
             written: RefCell::default(),
@@ -67,11 +74,10 @@ impl<D: Disk> Default for Inbox<D> {
             reads_seen: Cell::new(false),
             write_time: Cell::new(2 * limits::LONE_WRITE_TIME_MAX),
             signal: Signal::default(),
+            warming,
         }
     }
-}
 
-impl<D: Disk> Inbox<D> {
     /// A shard says something.
     pub fn push(&self, message: ToLog) {
         self.messages.borrow_mut().push_back(message);
@@ -226,6 +232,7 @@ impl<D: Disk + 'static> LogShard<D> {
     /// One pass; see the module's page. True when background work is left for another pass.
     fn pass(&mut self) -> Result<bool, Failure> {
         self.take_inbox()?;
+        self.hold_back();
         self.start_reads();
         let more_timers = self.propose_about_leases();
         let mut applied = Applied::default();
@@ -238,7 +245,8 @@ impl<D: Disk + 'static> LogShard<D> {
             }
         }
         self.inbox.reads_seen.set(false);
-        let mut more = !self.driver.compact_slice();
+        self.warm_entries();
+        let mut more = self.sweep();
         more |= self.defragment();
         self.publish();
         self.follow_leases(&applied.leases);
@@ -248,7 +256,8 @@ impl<D: Disk + 'static> LogShard<D> {
         more |= !self.driver.tidy();
         self.prepare();
         self.checkpoint();
-        Ok(more || more_timers || self.lessor.wants_to_propose(Instant::now()))
+        let waits = self.inbox.warming.expiry.get() == Ahead::UnderWay;
+        Ok(more || more_timers || (!waits && self.lessor.wants_to_propose(Instant::now())))
     }
 
     /// Turns the driver until it has nothing to do.
@@ -314,7 +323,7 @@ impl<D: Disk + 'static> LogShard<D> {
     fn propose_about_leases(&mut self) -> bool {
         let now = Instant::now();
         let more = self.lessor.advance(now);
-        if self.lessor.wants_to_propose(now) {
+        if self.lessor.wants_to_propose(now) && self.may_propose_about_leases() {
             let published = self.shared.published.load();
             if let Some(batch) = self.lessor.propose(now, &published.view) {
                 self.enqueue(Owner::Lessor, batch);
@@ -399,6 +408,7 @@ impl<D: Disk + 'static> LogShard<D> {
         self.queued_requests == 1
             && self.driver.writes_in_flight() == 0
             && !self.inbox.reads_seen.get()
+            && !self.inbox.warming.is_on()
             && self.inbox.write_time.get() < limits::LONE_WRITE_TIME_MAX
     }
 
@@ -610,10 +620,10 @@ impl<D: Disk + 'static> LogShard<D> {
         if self.defragment.is_none() {
             self.defragment = Defragment::begin(&self.shared.defragment);
         }
-        let Some(defragment) = &mut self.defragment else { return false };
-        if self.driver.is_checkpointing() || self.wanted.is_some() {
+        if self.driver.is_checkpointing() || self.wanted.is_some() || !self.may_relocate() {
             return false;
         }
+        let Some(defragment) = &mut self.defragment else { return false };
         match defragment.step(&mut self.driver) {
             Step::Checkpoint { cut } => {
                 self.wanted = Some(Wanted { cut });

@@ -17,6 +17,7 @@
 //! 4. When all have, what leases have left is checkpointed. When nothing is queued or being written any more, the log is
 //!    closed and the process ends with 0.
 
+mod aside;
 mod auto_compaction;
 mod checkpoints;
 mod cpus;
@@ -30,6 +31,7 @@ mod placement;
 mod shard;
 mod signal;
 mod start;
+mod warming;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -52,6 +54,7 @@ use self::mesh::{Link, Outbox, ToShard};
 use self::placement::Placement;
 use self::shard::{Shard, Shared, Uplink, Watching};
 pub use self::start::RunError;
+use self::warming::Warming;
 use crate::api::node::{Identity, Limits, Published};
 use crate::config::{AutoCompaction, ClusterState, Config, ListenUrl};
 use crate::ids::{ClusterId, Index, MemberId, Term};
@@ -173,6 +176,7 @@ impl Member<'_> {
             open,
             stop: self.stop,
             tell: tell.clone(),
+            cpus: cpus.clone(),
         };
         let log_thread = spawn("urd-log", log_cpu, move || async move {
             let ended = log.run(log_ends).await;
@@ -318,6 +322,8 @@ struct LogExecutor {
     open: Vec<Arc<AtomicUsize>>,
     stop: Arc<AtomicBool>,
     tell: mpsc::Sender<Said>,
+    /// Those of all shards.
+    cpus: Vec<usize>,
 }
 
 type MemberDriver = Driver<UringDisk, Vec<log_shard::Part>, log_shard::Reader>;
@@ -329,7 +335,7 @@ type LogEnd = (
 
 impl LogExecutor {
     async fn run(self, log_ends: Vec<LogEnd>) -> Result<(), RunError> {
-        let inbox = Rc::new(Inbox::default());
+        let inbox = Rc::new(Inbox::new(Warming::new(&self.cpus)));
         let local = Shard::new(0, Arc::clone(&self.shared), Uplink::Local(Rc::clone(&inbox)));
         let compacting = auto_compaction::run(Rc::clone(&local), self.auto_compaction);
         glommio::spawn_local(compacting).detach();

@@ -442,6 +442,26 @@ impl Node for Shard {
         glommio::spawn_local(work).detach();
     }
 
+    fn reads_aside(&self) -> bool {
+        matches!(&self.uplink, Uplink::Local(inbox) if inbox.warming.is_on())
+    }
+
+    fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + 'static {
+        let pool = match &self.uplink {
+            Uplink::Local(inbox) if inbox.warming.is_on() => Some(Rc::clone(&inbox.warming.reads)),
+            _ => None,
+        };
+        async move {
+            match pool {
+                Some(pool) => pool.run(work).await,
+                None => work(),
+            }
+        }
+    }
+
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
         glommio::timer::sleep(duration)
     }

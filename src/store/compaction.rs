@@ -21,19 +21,25 @@ use crate::tree::{Cursor, Read, Tree};
 
 /// A sweep under way.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sweep {
+pub struct Sweep {
     /// The compaction it carries out.
-    target: Revision,
+    pub(super) target: Revision,
     /// The first change not looked at yet.
-    next: ChangeId,
+    pub(super) next: ChangeId,
 }
 
 /// What one slice found.
-struct Slice {
+pub(super) struct Slice {
     /// Changes to remove, and their user keys.
-    superseded: Vec<(ChangeId, Vec<u8>)>,
+    pub(super) superseded: Vec<(ChangeId, Vec<u8>)>,
     /// Where the next slice begins; `None` at the end.
     next: Option<ChangeId>,
+}
+
+/// The sweep that is under way, or the one that begins next, if there is one to do.
+pub(super) fn pending(meta: &Meta, sweep: Option<Sweep>) -> Option<Sweep> {
+    let new = Sweep { target: meta.compacted, next: ChangeId::first_of(Revision(0)) };
+    sweep.or_else(|| (meta.swept != meta.compacted).then_some(new))
 }
 
 /// Looks at up to `changes_max` changes and removes the superseded ones. True when no sweep is left
@@ -44,11 +50,7 @@ pub(super) fn slice(
     sweep: &mut Option<Sweep>,
     changes_max: usize,
 ) -> bool {
-    let Sweep { target, next } = match *sweep {
-        Some(sweep) => sweep,
-        None if meta.swept == meta.compacted => return true,
-        None => Sweep { target: meta.compacted, next: ChangeId::first_of(Revision(0)) },
-    };
+    let Some(Sweep { target, next }) = pending(meta, *sweep) else { return true };
     let slice = find_superseded(tree, target, next, changes_max);
     let mut key = Vec::new();
     for (change, user_key) in slice.superseded {
@@ -66,14 +68,19 @@ pub(super) fn slice(
     sweep.is_none() && meta.swept == meta.compacted
 }
 
-fn find_superseded(tree: &Tree, target: Revision, from: ChangeId, changes_max: usize) -> Slice {
+pub(super) fn find_superseded<R: Read>(
+    reader: &R,
+    target: Revision,
+    from: ChangeId,
+    changes_max: usize,
+) -> Slice {
     let mut superseded = Vec::new();
     let mut buffer = Vec::new();
-    let mut changes = tree.cursor();
-    let mut versions = tree.cursor();
+    let mut changes = reader.cursor();
+    let mut versions = reader.cursor();
     keys::rev(&mut buffer, from);
     changes.seek(&buffer);
-    let in_sweep = |changes: &<Tree as Read>::Cursor<'_>| {
+    let in_sweep = |changes: &R::Cursor<'_>| {
         if !changes.valid() {
             return None;
         }

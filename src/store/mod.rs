@@ -9,7 +9,7 @@
 //! - `keys`, `record`, `meta`: how data lie in the one tree.
 //! - `mvcc`: puts and deletions. `txn`: transactions. [`lease`]: leases and what is attached to them. `compaction`: removing old revisions.
 //! - [`watch`]: what changed since. `walk`, `scan`, `range_scan`: reading. `hash`: comparing members. `check`: is it all sound?
-//!   `versions`: every version that is kept.
+//!   `versions`: every version that is kept. `touch`: reading ahead of the writer.
 //!
 //! All keys' versions stand in one copy-on-write tree. There is no index beside it to build at
 //! start or keep in memory: a range is one walk over neighbouring records, and counting live keys
@@ -35,6 +35,7 @@ mod record;
 mod scan;
 #[expect(clippy::module_inception, reason = "the file is named after the type it exports")]
 mod store;
+mod touch;
 mod txn;
 mod versions;
 mod view;
@@ -44,9 +45,11 @@ mod walk;
 mod tests;
 
 pub use check::{Fault, check};
+pub use compaction::Sweep;
 pub use hash::{HashKv, HashScan, TreeHash};
 pub use range_scan::{RangeScan, RangeTail, Step};
 pub use store::{Outcome, Response, Store};
+pub use touch::touch;
 pub use txn::{is_read_only, is_serializable};
 pub use versions::{Value, Version, for_each_version};
 pub use view::View;

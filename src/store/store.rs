@@ -199,6 +199,12 @@ impl Store {
         is_done
     }
 
+    /// Where [`Store::compact_slice`] would go on, if there is something to do.
+    #[must_use]
+    pub fn pending_sweep(&self) -> Option<Sweep> {
+        compaction::pending(&self.meta, self.sweep)
+    }
+
     /// Lets readers see all that has been applied.
     pub fn publish(&mut self) -> View {
         self.publish_tree();
@@ -282,6 +288,12 @@ impl Store {
             Err(damage) => vec![Fault::from(damage)],
             Ok(()) => check(&self.view()),
         }
+    }
+
+    /// How many pages of the file have been read.
+    #[cfg(test)]
+    pub(super) fn pages_read(&self) -> usize {
+        self.tree.pages_read()
     }
 
     /// Sizes of the tree.

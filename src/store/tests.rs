@@ -8,6 +8,7 @@ mod model;
 mod oracle;
 mod scripts;
 mod slices;
+mod touch;
 mod validation;
 mod versions;
 

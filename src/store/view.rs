@@ -67,6 +67,11 @@ impl View {
         self.meta.term
     }
 
+    /// Tells the kernel whether reads go all over the file, or may be read ahead of.
+    pub fn expect_scattered_reads(&self, scattered: bool) {
+        self.snapshot.expect_scattered_reads(scattered);
+    }
+
     /// A whole range at once; [`RangeScan`](super::RangeScan) is for those of unknown size.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Rejected> {
         let revision = self.meta.readable(request.revision)?;

@@ -32,7 +32,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::check::Damage;
 use super::directory::PAGES_MAX;
@@ -104,6 +104,15 @@ impl Map {
         matches!(self.bytes, Bytes::Mapped(_))
     }
 
+    /// Tells the kernel whether reads go all over the file, or may be read ahead of.
+    pub(super) fn expect_scattered_reads(&self, scattered: bool) {
+        if let Bytes::Mapped(mapped) = &self.bytes {
+            let advice = if scattered { Advice::Random } else { Advice::Normal };
+            // Advice only: without it more is read than needed, and nothing else.
+            mapped.advise(advice).ok();
+        }
+    }
+
     /// The file's length in pages, as far as it may be read.
     pub(super) fn end(&self) -> PageId {
         PageId(self.end.load(Ordering::Acquire))
@@ -112,6 +121,12 @@ impl Map {
     /// The file has become so long, or so short.
     pub(super) fn set_end(&self, end: PageId) {
         self.end.store(end.0, Ordering::Release);
+    }
+
+    /// How many pages, or runs of them, have been read: those that were verified.
+    #[cfg(test)]
+    pub(super) fn pages_read(&self) -> usize {
+        self.verified.len()
     }
 
     /// This process has written page `id` itself: its content needs no verification.
@@ -304,6 +319,12 @@ impl Verified {
         let (chunk, word, bit) = position(id);
         let words = self.chunks[chunk].get();
         words.is_some_and(|words| words[word].load(Ordering::Acquire) & bit != 0)
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        let words = self.chunks.iter().filter_map(OnceLock::get).flatten();
+        words.map(|word| word.load(Ordering::Acquire).count_ones() as usize).sum()
     }
 
     fn insert(&self, id: PageId) {

@@ -6,7 +6,8 @@
 
 use super::cell::{BranchCell, CellKey};
 use super::page::{Kind, USABLE_BYTES};
-use super::read::{Path, Step};
+use super::read::{Path, Source, Step, descend};
+use super::snapshot::Snapshot;
 use super::split::Separator;
 use super::writer::Tree;
 use crate::ids::PageId;
@@ -112,6 +113,33 @@ impl Tree {
             self.pages.drop_node(self.root);
             self.root = child;
             self.depth -= 1;
+        }
+    }
+}
+
+/// Which leaf's neighbours are worth reading ahead of a removal from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neighbours {
+    /// Of any: much is going to be removed.
+    Always,
+    /// Of one that is less than half full.
+    OfSparse,
+}
+
+impl Snapshot {
+    /// Reads the leaf where `key` is or would be, and those that it might join when records were removed from it.
+    pub fn touch_neighbours(&self, key: &[u8], of: Neighbours) {
+        let (source, mut path) = (self.source(), Path::default());
+        let (_, leaf) = descend(source, key, &mut path);
+        let Some(parent) = path.pop() else { return };
+        if of == Neighbours::OfSparse && leaf.used_bytes() > 2 * UNDERFULL_BYTES {
+            return;
+        }
+        let branch = source.node(parent.page);
+        for index in [parent.index.wrapping_sub(1), parent.index + 1] {
+            if index < branch.count() {
+                std::hint::black_box(source.node(branch.child(index)).kind());
+            }
         }
     }
 }

@@ -88,6 +88,7 @@ pub use check::Damage;
 pub use checkpoint::{Checkpoint, Written};
 pub use cursor::Cursor;
 pub use file::{Meta, Stamp};
+pub use merge::Neighbours;
 pub use read::Read;
 pub use snapshot::{Snapshot, SnapshotCursor, SnapshotValue};
 pub use writer::{Counted, Statistics, Tree, TreeCursor};

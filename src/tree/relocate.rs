@@ -8,11 +8,12 @@
 //! the next checkpoint describes a shorter file.
 
 use super::cell::RunRef;
-use super::cursor::Cursor;
+use super::cursor::{Cursor, PageCursor};
 use super::freelist::FIRST_PAGE;
-use super::page::Kind;
-use super::read::{Path, Read, Source, Step, descend};
-use super::writer::{Tree, split_last};
+use super::page::{Kind, PAGE_BYTES};
+use super::read::{Path, Source, Step, descend};
+use super::snapshot::Snapshot;
+use super::writer::Tree;
 use crate::ids::PageId;
 
 impl Tree {
@@ -31,7 +32,7 @@ impl Tree {
         let mut next = from.to_vec();
         for _ in 0..leaves {
             self.relocate_path(&next, limit);
-            next = self.behind_leaf(&next)?;
+            next = behind_leaf(self, &next)?;
         }
         Some(next)
     }
@@ -110,26 +111,44 @@ impl Tree {
         }
         runs
     }
+}
 
-    /// The first key behind the leaf of `key`.
-    fn behind_leaf(&self, key: &[u8]) -> Option<Vec<u8>> {
-        let mut path = Path::default();
-        let (id, leaf) = descend(self, key, &mut path);
-        let last = leaf.count().checked_sub(1)?;
-        path.push(id, last);
-        let (leaf_step, _) = split_last(&path);
-        let mut behind = self.key_of(leaf_step).to_vec();
-        behind.push(0);
-        let mut cursor = self.cursor();
-        cursor.seek(&behind);
-        cursor.valid().then(|| cursor.key().to_vec())
+impl Snapshot {
+    /// Reads the pages that [`Tree::relocate`] would, called in the same way, but for branches' runs.
+    pub fn touch_leaves(&self, from: &[u8], limit: PageId, leaves: usize) {
+        let (source, mut next) = (self.source(), from.to_vec());
+        for _ in 0..leaves {
+            let (_, leaf) = descend(source, &next, &mut Path::default());
+            let runs = (0..leaf.count()).flat_map(|index| {
+                let cell = leaf.record(index);
+                [cell.key.run(), cell.value.run()]
+            });
+            for run in runs.flatten().filter(|run| run.page >= limit) {
+                let data = source.run(run.page);
+                std::hint::black_box(
+                    data.iter().step_by(PAGE_BYTES).fold(0, |sum, byte| sum ^ byte),
+                );
+            }
+            match behind_leaf(source, &next) {
+                Some(behind) => next = behind,
+                None => return,
+            }
+        }
     }
+}
 
-    /// The whole key of a leaf's record.
-    fn key_of(&self, step: Step) -> &[u8] {
-        let key = self.pages.node(step.page).key(step.index);
-        key.run().map_or(key.part(), |run| self.run(run.page))
-    }
+/// The first key behind the leaf of `key`.
+fn behind_leaf<S: Source>(source: &S, key: &[u8]) -> Option<Vec<u8>> {
+    let (_, leaf) = descend(source, key, &mut Path::default());
+    let last = leaf.key(leaf.count().checked_sub(1)?);
+    let mut behind = match last.run() {
+        Some(run) => source.run(run.page).to_vec(),
+        None => last.part().to_vec(),
+    };
+    behind.push(0);
+    let mut cursor = PageCursor::new(source);
+    cursor.seek(&behind);
+    cursor.valid().then(|| cursor.key().to_vec())
 }
 
 /// The part of a cell that refers to a run.

@@ -93,6 +93,13 @@ impl Snapshot {
         &self.root.directory
     }
 
+    /// Tells the kernel whether reads go all over the file, or may be read ahead of.
+    pub fn expect_scattered_reads(&self, scattered: bool) {
+        if let Some(map) = self.root.directory.map() {
+            map.expect_scattered_reads(scattered);
+        }
+    }
+
     /// Numbers the publications of one tree, from 1 on.
     #[must_use]
     pub fn version(&self) -> u64 {

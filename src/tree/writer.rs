@@ -158,6 +158,12 @@ impl Tree {
         }
     }
 
+    /// How many pages of the file have been read.
+    #[cfg(test)]
+    pub(crate) fn pages_read(&self) -> usize {
+        self.pages.directory().map().map_or(0, Map::pages_read)
+    }
+
     /// In debug builds a small tree is checked in full; a large one would take too long.
     fn debug_check(&self) {
         const PAGES_MAX: u64 = 32;

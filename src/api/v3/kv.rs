@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,10 +19,11 @@ use super::{decode, quota};
 use crate::api::call::{Code, Encoded, Reply, ReplyStream, Status};
 use crate::api::node::{Node, Published, Read, header};
 use crate::api::status::REQUEST_TOO_LARGE;
+use crate::error::Rejected;
 use crate::ids::Revision;
 use crate::limits;
 use crate::store::command::Kind;
-use crate::store::{self, Outcome, RangeScan, RangeTail, Response, Step, validate};
+use crate::store::{self, Outcome, RangeScan, RangeTail, Response, Step, View, validate};
 
 /// `Put`.
 pub fn put<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
@@ -59,7 +61,7 @@ pub fn txn<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
         Err(status) => reply.fail(status),
         Ok(request) if store::is_read_only(&request) => {
             if store::is_serializable(&request) {
-                answer_read_only_txn(node, &request, reply);
+                answer_read_only_txn(node, request, reply);
             } else {
                 node.read(Read::Txn(request, reply));
             }
@@ -162,17 +164,41 @@ pub fn answer<N: Node>(node: &N, published: &Published, reply: Box<dyn Reply>, o
 pub fn answer_range<N: Node>(node: &Rc<N>, request: RangeRequest, reply: Box<dyn Reply>) {
     node.count_range();
     let published = node.published();
-    let mut scan = match RangeScan::new(published.view.clone(), &request) {
-        Ok(scan) => scan,
-        Err(rejected) => return reply.fail(rejected.into()),
-    };
+    let view = published.view.clone();
+    if node.reads_aside() {
+        let working = Rc::clone(node);
+        return node.spawn(async move {
+            let begun = working.aside(move || begin_range(view, &request)).await;
+            go_on_with_range(&working, published, begun, reply);
+        });
+    }
+    go_on_with_range(node, published, begin_range(view, &request), reply);
+}
+
+/// The first slice of a range.
+#[inline]
+fn begin_range(view: View, request: &RangeRequest) -> Result<(RangeScan, Encoded, Step), Rejected> {
+    let mut scan = RangeScan::new(view, request)?;
     let mut encoded = Encoded::with_capacity(limits::RANGE_FIRST_BYTES);
-    match scan.step(limits::RANGE_SLICE_BYTES, encoded.buffer()) {
-        Step::Done(tail) => {
+    let step = scan.step(limits::RANGE_SLICE_BYTES, encoded.buffer());
+    Ok((scan, encoded, step))
+}
+
+/// Answers a range that fits the first slice; goes on with one that does not.
+#[inline]
+fn go_on_with_range<N: Node>(
+    node: &Rc<N>,
+    published: Arc<Published>,
+    begun: Result<(RangeScan, Encoded, Step), Rejected>,
+    reply: Box<dyn Reply>,
+) {
+    match begun {
+        Err(rejected) => reply.fail(rejected.into()),
+        Ok((_, mut encoded, Step::Done(tail))) => {
             encoded.append(&range_tail(&**node, &published, &tail));
             reply.unary(encoded);
         }
-        Step::More => {
+        Ok((scan, encoded, Step::More)) => {
             let working = Rc::clone(node);
             node.spawn(async move {
                 let Some(reply) = begin_large(&*working, reply).await else { return };
@@ -241,7 +267,14 @@ async fn finish_range<N: Node>(
         if let Some(status) = in_vain(&*reply, &encoded, "range", "; ask for it in pages (limit)") {
             return reply.fail(status);
         }
-        if let Step::Done(tail) = scan.step(limits::RANGE_SLICE_BYTES, encoded.buffer()) {
+        let step;
+        (scan, encoded, step) = node
+            .aside(move || {
+                let step = scan.step(limits::RANGE_SLICE_BYTES, encoded.buffer());
+                (scan, encoded, step)
+            })
+            .await;
+        if let Step::Done(tail) = step {
             encoded.append(&range_tail(node, published, &tail));
             return reply.unary(encoded);
         }
@@ -252,16 +285,22 @@ async fn finish_range<N: Node>(
 pub fn answer_stream<N: Node>(node: &Rc<N>, request: RangeRequest, reply: Box<dyn Reply>) {
     node.count_range();
     let published = node.published();
-    let mut scan = match RangeScan::new(published.view.clone(), &request) {
-        Ok(scan) => scan,
-        Err(rejected) => return reply.fail(rejected.into()),
-    };
-    let working = Rc::clone(node);
+    let (view, working) = (published.view.clone(), Rc::clone(node));
     node.spawn(async move {
+        let mut scan = match working.aside(move || RangeScan::new(view, &request)).await {
+            Ok(scan) => scan,
+            Err(rejected) => return reply.fail(rejected.into()),
+        };
         let mut stream = reply.stream();
         let mut piece = bytes::BytesMut::new();
         while poll_fn(|context| stream.poll_ready(context)).await.is_ok() {
-            let step = scan.step(limits::RANGE_SLICE_BYTES, &mut piece);
+            let step;
+            (scan, piece, step) = working
+                .aside(move || {
+                    let step = scan.step(limits::RANGE_SLICE_BYTES, &mut piece);
+                    (scan, piece, step)
+                })
+                .await;
             if let Step::Done(tail) = &step {
                 let tail = range_tail(&*working, &published, tail);
                 prost::Message::encode(&tail, &mut piece)
@@ -290,9 +329,16 @@ pub fn answer_stream<N: Node>(node: &Rc<N>, request: RangeRequest, reply: Box<dy
 const RANGE_STREAM_RESPONSE_FIELD: u32 = 1;
 
 /// Answers a transaction that writes nothing from the newest state.
-pub fn answer_read_only_txn<N: Node>(node: &Rc<N>, request: &TxnRequest, reply: Box<dyn Reply>) {
+pub fn answer_read_only_txn<N: Node>(node: &Rc<N>, request: TxnRequest, reply: Box<dyn Reply>) {
     let published = node.published();
-    let outcome = published.view.read_txn(request).map(Response::Txn);
+    if node.reads_aside() {
+        let (view, working) = (published.view.clone(), Rc::clone(node));
+        return node.spawn(async move {
+            let outcome = working.aside(move || view.read_txn(&request)).await;
+            answer(&*working, &published, reply, outcome.map(Response::Txn));
+        });
+    }
+    let outcome = published.view.read_txn(&request).map(Response::Txn);
     answer(&**node, &published, reply, outcome);
 }
 

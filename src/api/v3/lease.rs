@@ -22,13 +22,13 @@ use urd_proto::etcdserverpb::{
 use super::kv::{begin_large, end_large, in_vain};
 use super::{decode, quota};
 use crate::api::call::{Encoded, Reply, ReplyStream, Status};
-use crate::api::node::{LeaseAnswer, LeaseQuestion, Node, Published, header, linearizable};
+use crate::api::node::{LeaseAnswer, LeaseQuestion, Node, header, linearizable};
 use crate::error::{Rejected, Unavailable};
 use crate::ids::LeaseId;
 use crate::limits;
 use crate::store::command::Kind;
 use crate::store::lease::Lease;
-use crate::store::validate;
+use crate::store::{View, validate};
 
 /// What `TimeToLive` says of a lease that does not exist.
 const NO_TTL: i64 = -1;
@@ -136,7 +136,8 @@ async fn answer_time_to_live<N: Node>(
     let published = node.published();
     let id = LeaseId(request.id);
     // It may have ended since the leader answered.
-    let found = remaining.zip(published.view.lease(id));
+    let view = published.view.clone();
+    let found = remaining.zip(node.aside(move || view.lease(id)).await);
     let (ttl, granted_ttl) = found.map_or((NO_TTL, 0), |(ttl, lease)| (ttl, lease.ttl));
     let encoded = Encoded::new(&LeaseTimeToLiveResponse {
         header: Some(header(node.identity(), &published, published.view.revision())),
@@ -148,18 +149,14 @@ async fn answer_time_to_live<N: Node>(
     if found.is_none() || !request.keys {
         return reply.unary(encoded);
     }
-    in_slices(node, reply, encoded, Vec::new(), |from, out| keys_slice(&published, id, &from, out))
-        .await;
+    let view = published.view.clone();
+    let slice = move |from: Vec<u8>, out: &mut Encoded| keys_slice(&view, id, &from, out);
+    in_slices(node, reply, encoded, Vec::new(), slice).await;
 }
 
 /// Appends some of the keys attached to a lease; says where to go on.
-fn keys_slice(
-    published: &Published,
-    id: LeaseId,
-    from: &[u8],
-    encoded: &mut Encoded,
-) -> Option<Vec<u8>> {
-    published.view.for_each_attached(id, from, limits::RANGE_SLICE_BYTES, |key| {
+fn keys_slice(view: &View, id: LeaseId, from: &[u8], encoded: &mut Encoded) -> Option<Vec<u8>> {
+    view.for_each_attached(id, from, limits::RANGE_SLICE_BYTES, |key| {
         prost::encoding::bytes::encode(KEYS_FIELD, &key.to_vec(), encoded.buffer());
     })
 }
@@ -181,43 +178,62 @@ pub fn leases<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
         let header = header(working.identity(), &published, published.view.revision());
         let encoded =
             Encoded::new(&LeaseLeasesResponse { header: Some(header), leases: Vec::new() });
-        in_slices(&*working, reply, encoded, LeaseId(i64::MIN), |from, out| {
+        let view = published.view.clone();
+        let slice = move |from, out: &mut Encoded| {
             let mut leases = Vec::new();
-            let next = published.view.for_each_lease(from, LEASES_PER_SLICE, |id, _| {
+            let next = view.for_each_lease(from, LEASES_PER_SLICE, |id, _| {
                 leases.push(LeaseStatus { id: id.0 });
             });
             out.append(&LeaseLeasesResponse { header: None, leases });
             next
-        })
-        .await;
+        };
+        in_slices(&*working, reply, encoded, LeaseId(i64::MIN), slice).await;
     });
 }
 
 /// Answers with a message that `slice` appends to, from one place to the next, with other work between the slices.
-async fn in_slices<N: Node, P>(
+async fn in_slices<N: Node, P: Send + 'static>(
     node: &N,
     reply: Box<dyn Reply>,
     mut encoded: Encoded,
     begin: P,
-    mut slice: impl FnMut(P, &mut Encoded) -> Option<P>,
+    mut slice: impl FnMut(P, &mut Encoded) -> Option<P> + Send + 'static,
 ) {
-    let Some(mut next) = slice(begin, &mut encoded) else { return reply.unary(encoded) };
+    let mut next;
+    (slice, encoded, next) = one_slice(node, slice, encoded, begin).await;
+    if next.is_none() {
+        return reply.unary(encoded);
+    }
     let Some(reply) = begin_large(node, reply).await else { return };
     let status = loop {
         yield_now().await;
         if let Some(status) = in_vain(&*reply, &encoded, "answer", "") {
             break Some(status);
         }
-        match slice(next, &mut encoded) {
-            Some(place) => next = place,
-            None => break None,
-        }
+        let Some(place) = next else { break None };
+        (slice, encoded, next) = one_slice(node, slice, encoded, place).await;
     };
     end_large(node);
     match status {
         None => reply.unary(encoded),
         Some(status) => reply.fail(status),
     }
+}
+
+async fn one_slice<N: Node, P: Send + 'static, S>(
+    node: &N,
+    mut slice: S,
+    mut encoded: Encoded,
+    place: P,
+) -> (S, Encoded, Option<P>)
+where
+    S: FnMut(P, &mut Encoded) -> Option<P> + Send + 'static,
+{
+    node.aside(move || {
+        let next = slice(place, &mut encoded);
+        (slice, encoded, next)
+    })
+    .await
 }
 
 /// `LeaseKeepAlive`.

@@ -147,14 +147,22 @@ pub fn hash_kv<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
 fn in_slices<N: Node>(
     node: &Rc<N>,
     reply: Box<dyn Reply>,
-    mut step: impl FnMut() -> Option<Encoded> + 'static,
+    mut step: impl FnMut() -> Option<Encoded> + Send + 'static,
 ) {
+    let working = Rc::clone(node);
     node.spawn(async move {
         loop {
             if reply.cancelled() {
                 return reply.fail(Status::new(Code::Cancelled, "context canceled"));
             }
-            match step() {
+            let answer;
+            (step, answer) = working
+                .aside(move || {
+                    let answer = step();
+                    (step, answer)
+                })
+                .await;
+            match answer {
                 Some(answer) => return reply.unary(answer),
                 None => futures_lite::future::yield_now().await,
             }

@@ -51,7 +51,7 @@ pub fn resume<N: Node>(node: &Rc<N>, read: Read, outcome: Result<(), Unavailable
         }
         (Read::Range(request, reply), Ok(())) => kv::answer_range(node, request, reply),
         (Read::RangeStream(request, reply), Ok(())) => kv::answer_stream(node, request, reply),
-        (Read::Txn(request, reply), Ok(())) => kv::answer_read_only_txn(node, &request, reply),
+        (Read::Txn(request, reply), Ok(())) => kv::answer_read_only_txn(node, request, reply),
         (Read::MemberList(reply), Ok(())) => cluster::answer(node, reply),
         (
             Read::Range(_, reply)

@@ -274,6 +274,11 @@ impl<A> Lessor<A> {
         self.under_way.is_none() && self.checkpoint.is_empty()
     }
 
+    /// The leases that the next proposal may revoke.
+    pub fn due(&self) -> Vec<LeaseId> {
+        self.expired.iter().copied().take(limits::LEASES_PER_EXPIRY).collect()
+    }
+
     /// Whether [`Lessor::propose`] would propose something.
     pub fn wants_to_propose(&self, now: Instant) -> bool {
         let waits = self.propose_from.is_some_and(|from| now < from);

@@ -355,6 +355,30 @@ impl Hub {
         self.next > view.revision()
     }
 
+    /// What reads, in a view, the changes that the next [`Hub::catch_up`] of the stream will; `None` when it reads none.
+    pub fn reader(&self, stream: usize) -> Option<impl FnOnce(&View) + Send + 'static> {
+        let owner = &self.streams[stream];
+        if owner.behind == 0 || owner.bytes > OUTBOX_BYTES_MAX {
+            return None;
+        }
+        let watchers = owner.watchers.values().map(|&key| &self.watchers[key]);
+        let behind: Vec<(Revision, Options, Range)> = watchers
+            .filter(|watcher| watcher.group.is_none() && watcher.next < self.next)
+            .map(|watcher| (watcher.next, watcher.options, watcher.range.clone()))
+            .collect();
+        (!behind.is_empty()).then_some(move |view: &View| {
+            for (next, options, range) in
+                behind.iter().filter(|(next, ..)| *next >= view.compacted())
+            {
+                for_each_change(view, *next, STEP_CHANGES, |change| {
+                    if options.wants(change) && range.contains(change.key) {
+                        std::hint::black_box(event(view, change, options.prev_kv));
+                    }
+                });
+            }
+        })
+    }
+
     /// Lets the watchers of a stream that are behind read on, as far as its outbox has room. True when there is more to
     /// read and room for it.
     pub fn catch_up(&mut self, stream: usize, view: &View) -> bool {

@@ -7,7 +7,8 @@ mod index;
 #[cfg(test)]
 mod tests;
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -20,6 +21,7 @@ use super::decode;
 use crate::api::call::{Reply, ReplyStream, Status};
 use crate::api::node::{Node, header};
 use crate::error::Unavailable;
+use crate::store::View;
 
 /// Requests that a turn of a stream takes before others have theirs.
 const TURN_REQUESTS: usize = 64;
@@ -29,8 +31,9 @@ pub fn watch<N: Node>(node: &Rc<N>, reply: Box<dyn Reply>) {
     let mut stream = reply.stream();
     let key = node.hub().borrow_mut().open();
     let watching = Rc::clone(node);
+    let mut ahead = Ahead::default();
     node.spawn(async move {
-        let end = poll_fn(|context| turn(&watching, key, &mut *stream, context)).await;
+        let end = poll_fn(|context| turn(&watching, key, &mut *stream, &mut ahead, context)).await;
         let is_empty = {
             let mut hub = watching.hub().borrow_mut();
             hub.close(key);
@@ -43,6 +46,35 @@ pub fn watch<N: Node>(node: &Rc<N>, reply: Box<dyn Reply>) {
             stream.finish(status);
         }
     });
+}
+
+/// Reads what a stream's watchers have to catch up with, where a shard must not wait for it.
+#[derive(Default)]
+struct Ahead(Option<Pin<Box<dyn Future<Output = ()>>>>);
+
+impl Ahead {
+    /// Whether the next step of catching up finds its pages in memory. If not, the stream is woken when it does.
+    fn is_read<N: Node>(
+        &mut self,
+        node: &Rc<N>,
+        hub: &Hub,
+        stream: usize,
+        view: &View,
+        context: &mut Context<'_>,
+    ) -> bool {
+        if self.0.is_none() && node.reads_aside() {
+            self.0 = hub.reader(stream).map(|read| {
+                let view = view.clone();
+                Box::pin(node.aside(move || read(&view))) as Pin<Box<_>>
+            });
+        }
+        let Some(reading) = &mut self.0 else { return true };
+        let is_read = reading.as_mut().poll(context).is_ready();
+        if is_read {
+            self.0 = None;
+        }
+        is_read
+    }
 }
 
 /// Looks at what was published since, for all watchers of the shard; true when there is more to look at.
@@ -58,6 +90,7 @@ fn turn<N: Node>(
     node: &Rc<N>,
     key: usize,
     stream: &mut dyn ReplyStream,
+    ahead: &mut Ahead,
     context: &mut Context<'_>,
 ) -> Poll<Option<Status>> {
     if node.is_draining() {
@@ -87,7 +120,8 @@ fn turn<N: Node>(
         let published = node.published();
         let mut hub = node.hub().borrow_mut();
         hub.register(key, context.waker());
-        hub.catch_up(key, &published.view)
+        ahead.is_read(node, &hub, key, &published.view, context)
+            && hub.catch_up(key, &published.view)
     };
     while node.hub().borrow().has_output(key) {
         match stream.poll_ready(context) {
