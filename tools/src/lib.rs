@@ -1,4 +1,6 @@
-//! Shared parts of the tools: a lean gRPC client, and the load generator's report.
+//! Shared parts of the tools: a lean gRPC client, what members say of themselves, and the load
+//! generator's report.
 
 pub mod grpc;
+pub mod members;
 pub mod report;

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 use urd_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, HashKvRequest, HashKvResponse, RangeRequest,
-    RangeResponse, StatusRequest, StatusResponse,
+    RangeResponse,
 };
 use urd_tools::grpc::endpoint::Endpoint;
 use urd_tools::grpc::unary::{UnaryError, call};
+use urd_tools::members;
 
 /// How long a question may take; a hash over many keys takes its time.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -15,24 +16,13 @@ const HASH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The leader among `endpoints`.
 pub(crate) async fn leader(endpoints: &[Endpoint]) -> Result<Endpoint, String> {
-    let mut unreached = String::new();
-    for endpoint in endpoints {
-        match status(endpoint).await {
-            Ok(status) => {
-                let member = status.header.map_or(0, |header| header.member_id);
-                if member != 0 && member == status.leader {
-                    return Ok(endpoint.clone());
-                }
-            }
-            Err(error) => unreached = format!("{unreached}\n{error}"),
-        }
+    let answers = members::statuses(endpoints, STATUS_TIMEOUT).await;
+    if let Some(nth) = members::leader(answers.iter().map(|answer| answer.as_ref().ok())) {
+        return Ok(endpoints[nth].clone());
     }
+    let unreached = answers.iter().filter_map(|answer| answer.as_ref().err());
+    let unreached: String = unreached.map(|error| format!("\n{error}")).collect();
     Err(format!("--target-leader: none of the endpoints is the leader{unreached}"))
-}
-
-async fn status(endpoint: &Endpoint) -> Result<StatusResponse, UnaryError> {
-    let path = "/etcdserverpb.Maintenance/Status";
-    call(endpoint, path, &StatusRequest::default(), STATUS_TIMEOUT).await
 }
 
 /// Compacts away all but the last `delta` revisions.
@@ -64,6 +54,6 @@ pub(crate) async fn hash_kv(endpoint: &Endpoint) -> Result<HashKv, UnaryError> {
     let answer: HashKvResponse =
         call(endpoint, path, &HashKvRequest::default(), HASH_TIMEOUT).await?;
     let took = begin.elapsed();
-    let database_bytes = status(endpoint).await?.db_size;
+    let database_bytes = members::status(endpoint, STATUS_TIMEOUT).await?.db_size;
     Ok(HashKv { endpoint: endpoint.authority.clone(), hash: answer.hash, took, database_bytes })
 }
