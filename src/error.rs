@@ -56,12 +56,39 @@ pub enum Rejected {
     /// An alarm says that members differ.
     #[error("corrupt cluster")]
     Corrupt,
+    /// A member to be added whose id a member has.
+    #[error("member ID already exist")]
+    MemberExists,
+    /// A peer URL that another member has.
+    #[error("Peer URLs already exists")]
+    PeerUrlExists,
+    /// A member's URLs that are none.
+    #[error("given member URLs are invalid")]
+    MemberBadUrls,
+    /// A member that is not there, or was removed.
+    #[error("member not found")]
+    MemberNotFound,
+    /// A member to be promoted that is a voter.
+    #[error("can only promote a learner member")]
+    MemberNotLearner,
+    /// The only voter is to be removed.
+    #[error("re-configuration failed due to not enough started members")]
+    LastVoter,
+    /// More learners than `--max-learners`.
+    #[error("too many learner members in cluster")]
+    TooManyLearners,
     /// The revision asked for was compacted away.
     #[error("required revision has been compacted")]
     Compacted,
     /// The revision asked for is yet to come.
     #[error("required revision is a future revision")]
     FutureRevision,
+    /// Asked of a member that does not lead what only the leader can do.
+    #[error("not leader")]
+    NotLeader,
+    /// Leadership cannot be handed to who is no voter.
+    #[error("bad leader transferee")]
+    BadTransferee,
 }
 
 /// This member cannot serve the request now.
@@ -76,12 +103,27 @@ pub enum Unavailable {
     /// The request outlived its time; its outcome is unknown.
     #[error("request timed out")]
     TimedOut,
+    /// Leadership did not move in time.
+    #[error("request timed out, leader transfer took too long")]
+    TransferTimedOut,
     /// More requests are waiting than the member takes.
     #[error("too many requests")]
     TooManyRequests,
     /// The log's disk is full.
     #[error("no space")]
     NoSpace,
+    /// A change of the members would leave fewer started ones than a quorum.
+    #[error("re-configuration failed due to not enough started members")]
+    NotEnoughStarted,
+    /// A change of the members while not all of them are connected.
+    #[error("unhealthy cluster")]
+    Unhealthy,
+    /// A learner to be promoted that lags behind.
+    #[error("can only promote a learner member which is in sync with leader")]
+    LearnerNotReady,
+    /// This member is a learner, which answers little.
+    #[error("rpc not supported for learner")]
+    Learner,
     /// The member is stopping.
     #[error("server stopped")]
     Stopped,

@@ -6,12 +6,15 @@
 pub mod api;
 pub mod config;
 pub mod error;
+pub mod identity;
 pub mod ids;
 pub mod limits;
 pub mod metrics;
 pub mod net;
 pub mod raft;
+mod random;
 pub mod server;
 pub mod store;
 pub mod tree;
+pub mod url;
 pub mod version;

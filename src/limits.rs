@@ -32,20 +32,33 @@ pub const LOG_WRITES_IN_FLIGHT: usize = 8;
 /// A lone request's write is waited for by the whole shard as long as writes typically take less than this.
 pub const LONE_WRITE_TIME_MAX: Duration = Duration::from_millis(1);
 
+/// So large may the entries be that a follower's thread writes itself, for the same reason.
+pub const LONE_APPEND_BYTES_MAX: usize = 16 * 1024;
+
 /// Requests or bytes that make a batch worth another write while one is under way; below, waiting gathers more.
 pub const BATCH_REQUESTS_WORTH_A_WRITE: usize = 128;
 /// See [`BATCH_REQUESTS_WORTH_A_WRITE`].
 pub const BATCH_BYTES_WORTH_A_WRITE: usize = 64 * 1024;
 /// Committed data that one turn applies.
 pub const APPLY_BYTES_PER_TURN: usize = 4 * MIB;
+/// Entries' data of other members' messages that one pass takes; only a single larger entry makes it more.
+pub const STEP_BYTES_PER_PASS: usize = 8 * MIB;
 /// Of what a request reads, the most that is touched ahead of its being applied, in bytes and costs of records.
 pub const TOUCH_BYTES_PER_COMMAND: usize = MIB;
 /// Log read at once while it is replayed.
 pub const REPLAY_BYTES: usize = 4 * MIB;
-/// Applied entries kept in memory for members that lag a little.
-pub const WINDOW_ENTRIES_MAX: usize = 1024;
+/// Applied entries kept in memory for members that lag a little; one further behind is sent a state.
+pub const WINDOW_ENTRIES_MAX: usize = 8192;
 /// Bytes of applied entries kept in memory.
-pub const WINDOW_BYTES_MAX: usize = 32 * MIB;
+pub const WINDOW_BYTES_MAX: usize = 64 * MIB;
+/// Applied entries kept in memory where there is no other member.
+pub const WINDOW_ENTRIES_MAX_ALONE: usize = 64;
+/// Bytes of applied entries kept in memory where there is no other member.
+pub const WINDOW_BYTES_MAX_ALONE: usize = MIB;
+/// Bytes of entries kept in memory for a member that is being sent a state, and that will need them.
+pub const CATCH_UP_BYTES_MAX: usize = 512 * MIB;
+/// Appends that a member has not acknowledged, at most.
+pub const APPENDS_IN_FLIGHT: usize = 64;
 /// Revisions that one background slice of a compaction looks at.
 pub const COMPACT_REVISIONS_PER_SLICE: usize = 512;
 
@@ -90,22 +103,82 @@ pub const LARGE_ANSWERS_PER_SHARD_MAX: usize = 4;
 /// The largest answer to a range: what etcd's clients accept by default (the largest signed 32-bit number).
 pub const RESPONSE_BYTES_MAX: usize = i32::MAX as usize - MIB;
 
+/// Messages that wait for one peer on one connection: raft-rs has up to 256 appends to a peer under way.
+pub const PEER_QUEUE_MESSAGES_MAX: usize = 4096;
+/// Bytes of them. Entries are shared with the window, so this mostly bounds what a write to a slow peer may take.
+pub const PEER_QUEUE_BYTES_MAX: usize = 64 * MIB;
+/// The largest frame with a message in it: one entry larger than all others, or as many as raft puts in one message.
+pub const PEER_MESSAGE_BYTES_MAX: usize =
+    REQUEST_BYTES_MAX + REQUEST_OVERHEAD_BYTES + 2 * BATCH_BYTES;
+/// The same where only messages without entries travel.
+pub const PEER_CONTROL_BYTES_MAX: usize = 64 * 1024;
+/// Entries in one message: raft fills it by bytes, and an entry takes four at least.
+pub const PEER_ENTRIES_PER_MESSAGE_MAX: usize = BATCH_BYTES / 4;
+/// Messages are gathered for one write up to this size.
+pub const PEER_GATHER_BYTES: usize = 256 * 1024;
+/// A question's or an answer's body.
+pub const PEER_QUESTION_BYTES_MAX: usize = 4 * MIB;
+/// A question's body, of one who is not a member.
+pub const PEER_STRANGER_BYTES_MAX: usize = 64 * 1024;
+/// Questions of one member that wait for their answers.
+pub const PEER_QUESTIONS_MAX: usize = 1024;
+/// A piece of a snapshot.
+pub const PEER_SNAPSHOT_PIECE_BYTES: usize = MIB;
+/// What goes ahead of a snapshot.
+pub const PEER_SNAPSHOT_HEADER_BYTES_MAX: usize = MIB;
+/// Connections that have not said who they are yet, or are of nobody who is a member.
+pub const PEER_STRANGERS_MAX: usize = 64;
+/// How long a connection may take to be made, and to say who it is.
+pub const PEER_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long what is queued for a peer may take to leave at the end.
+pub const PEER_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// A bulk connection, a question's or a snapshot's on which nothing moves for as long is dead.
+pub const PEER_STALL_MAX: Duration = Duration::from_secs(15);
+/// How long either side of a state's transfer waits for the other to go on.
+pub const PEER_SNAPSHOT_STALL_MAX: Duration = Duration::from_secs(60);
+/// How long the sender of a state waits until the receiver has taken it over.
+pub const PEER_VERDICT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Before a connection is made anew; doubled each time.
+pub const PEER_RETRY_MIN: Duration = Duration::from_millis(25);
+/// The longest such pause, after failures.
+pub const PEER_RETRY_MAX: Duration = Duration::from_secs(1);
+/// The pause after a refusal that time alone does not mend.
+pub const PEER_RETRY_REFUSED: Duration = Duration::from_secs(5);
+
 /// Size of a log segment.
 pub const SEGMENT_BYTES: u32 = 64 << 20;
 
+/// Bytes hashed before other work of the shard gets its turn.
+pub const HASH_SLICE_BYTES: usize = 256 * 1024;
+/// A member whose connections have lasted so long counts as healthy for a change of membership, as in etcd.
+pub const HEALTHY_AFTER: Duration = Duration::from_secs(5);
+/// How often `/metrics` hears of the traffic between members.
+pub const PEER_COUNT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a request may wait for its outcome when the client set no deadline: etcd's 5 s and two elections.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 /// How long a start waits for an address that is in use.
 pub const BIND_PATIENCE: Duration = Duration::from_secs(3);
+/// Peer URLs that a member may have.
+pub const MEMBER_URLS_MAX: usize = 32;
+/// The longest of them.
+pub const MEMBER_URL_BYTES_MAX: usize = 1024;
+/// The longest list of members that a member which joins takes from another one.
+pub const MEMBER_LIST_BYTES_MAX: usize = 4 * MIB;
+/// How long members must have been connected for a change of the members to be safe: etcd's.
+pub const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+/// How much of the leader's log a learner must have to be promoted: etcd's.
+pub const LEARNER_READY_PERCENT: u64 = 90;
 /// How long an ordered shutdown waits for requests in flight.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 const _: () = assert!(REQUEST_BYTES_MAX < PROPOSAL_BYTES_PER_SHARD_MAX);
 const _: () = assert!(BATCH_BYTES_WORTH_A_WRITE <= BATCH_BYTES);
+const _: () = assert!(PEER_MESSAGE_BYTES_MAX < PEER_QUEUE_BYTES_MAX);
 // An id takes up to 10 bytes as a varint, a checkpoint two numbers and four bytes around them.
 const _: () = assert!(LEASES_PER_EXPIRY * 10 + LEASE_CHECKPOINTS_PER_ENTRY * 24 < BATCH_BYTES);
 const _: () = assert!(BATCH_REQUESTS_WORTH_A_WRITE <= BATCH_REQUESTS_MAX);
 const _: () = assert!(WINDOW_BYTES_MAX > REQUEST_BYTES_MAX);
+const _: () = assert!(CATCH_UP_BYTES_MAX > WINDOW_BYTES_MAX);
 const _: () = assert!(REQUEST_BYTES_DEFAULT <= REQUEST_BYTES_MAX);
 const _: () =
     assert!(REQUEST_BYTES_MAX + REQUEST_OVERHEAD_BYTES + BATCH_BYTES <= SEGMENT_BYTES as usize / 2);

@@ -4,11 +4,15 @@
 //! other does not matter, so all accesses are relaxed. Only what exists is exposed: a name appears with its feature.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use crate::api::node::{Identity, Published};
 use crate::api::operations::Operations;
+use crate::ids::MemberId;
 use crate::version::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 
 /// Upper bounds of the disk histograms' buckets: etcd's, 1 ms doubling, with finer ones before for fast disks.
@@ -52,6 +56,25 @@ impl Histogram {
     }
 }
 
+/// What went to another member and came from it.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerTraffic {
+    /// Who.
+    pub member: MemberId,
+    /// Whether both can reach each other now.
+    pub is_active: bool,
+    /// Bytes sent to it.
+    pub sent_bytes: u64,
+    /// Bytes received from it.
+    pub received_bytes: u64,
+    /// Messages that were not sent, because it was away or too slow.
+    pub dropped_messages: u64,
+    /// Times that a connection broke or could not be made.
+    pub failures: u64,
+    /// Round trips measured, and their sum.
+    pub round_trips: (u64, Duration),
+}
+
 /// The member's counters.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -74,6 +97,8 @@ pub struct Metrics {
     connections: AtomicU64,
     bytes_received: AtomicU64,
     bytes_sent: AtomicU64,
+    /// As of a little while ago.
+    peers: ArcSwap<Vec<PeerTraffic>>,
 }
 
 impl Metrics {
@@ -113,6 +138,11 @@ impl Metrics {
         self.leader_changes.fetch_add(1, Relaxed);
     }
 
+    /// What has gone to other members and come from them.
+    pub fn peers(&self, traffic: Vec<PeerTraffic>) {
+        self.peers.store(Arc::new(traffic));
+    }
+
     /// What a shard's connections have done since it last said so.
     pub fn network(&self, change: &NetworkChange) {
         self.connections.fetch_add(change.connections.cast_unsigned(), Relaxed);
@@ -144,6 +174,7 @@ impl Metrics {
         self.mvcc(&mut page, published);
         self.lease(&mut page);
         self.clients(&mut page);
+        self.network_of_peers(&mut page);
         process(&mut page);
         page.0
     }
@@ -153,7 +184,8 @@ impl Metrics {
         let has_leader = u64::from(published.leader.is_some());
         page.gauge("etcd_server_has_leader", "Whether a leader is known.", has_leader);
         page.gauge("etcd_server_is_leader", "Whether this member leads.", u64::from(leads));
-        page.gauge("etcd_server_is_learner", "Whether this member is a learner.", 0);
+        let is_learner = published.view.members().is_learner(identity.member);
+        page.gauge("etcd_server_is_learner", "Whether it is a learner.", u64::from(is_learner));
         let changes = self.leader_changes.load(Relaxed);
         page.counter("etcd_server_leader_changes_seen_total", "Leader changes seen.", changes);
         let committed = published.committed.0;
@@ -220,6 +252,52 @@ impl Metrics {
         page.counter(name, "Bytes of requests.", received);
         let sent = self.bytes_sent.load(Relaxed);
         page.counter("etcd_network_client_grpc_sent_bytes_total", "Bytes of answers.", sent);
+    }
+}
+
+/// A value of each peer, for a line with its label.
+type OfPeer<T> = fn(&PeerTraffic) -> T;
+
+impl Metrics {
+    fn network_of_peers(&self, page: &mut Page) {
+        let peers = self.peers.load();
+        if peers.is_empty() {
+            return;
+        }
+        let counters: [(&str, &str, OfPeer<u64>); 4] = [
+            ("etcd_network_peer_sent_bytes_total", "Bytes sent to members.", |peer| {
+                peer.sent_bytes
+            }),
+            ("etcd_network_peer_received_bytes_total", "Bytes received from members.", |peer| {
+                peer.received_bytes
+            }),
+            (
+                "etcd_network_peer_sent_failures_total",
+                "Connections to members that broke.",
+                |peer| peer.failures,
+            ),
+            ("urd_network_peer_dropped_messages_total", "Messages not sent.", |peer| {
+                peer.dropped_messages
+            }),
+        ];
+        for (name, help, value) in counters {
+            page.head(name, help, "counter");
+            for peer in peers.iter() {
+                page.line(format_args!("{name}{{To=\"{}\"}} {}", peer.member, value(peer)));
+            }
+        }
+        let name = "etcd_network_active_peers";
+        page.head(name, "Members that can be reached.", "gauge");
+        for peer in peers.iter() {
+            let active = u8::from(peer.is_active);
+            page.line(format_args!("{name}{{Remote=\"{}\"}} {active}", peer.member));
+        }
+        let name = "etcd_network_peer_round_trip_time_seconds";
+        page.head(name, "Round trips to members.", "summary");
+        for PeerTraffic { member, round_trips: (count, sum), .. } in peers.iter() {
+            page.line(format_args!("{name}_sum{{To=\"{member}\"}} {}", sum.as_secs_f64()));
+            page.line(format_args!("{name}_count{{To=\"{member}\"}} {count}"));
+        }
     }
 }
 

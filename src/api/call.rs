@@ -127,6 +127,8 @@ impl Encoded {
 pub struct Call {
     /// What is called.
     pub method: Method,
+    /// The caller does not want to wait for a leader.
+    pub needs_leader: bool,
     /// The request message, not yet decoded.
     pub message: Bytes,
     /// Where the answer goes.

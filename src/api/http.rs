@@ -54,7 +54,7 @@ impl Check {
                 [] => Ok(()),
                 _ => Err("alarm activated: CORRUPT".to_owned()),
             },
-            // The only member is a voter.
+            Self::NonLearner if node.is_learner() => Err("not supported for learner".to_owned()),
             Self::NonLearner => Ok(()),
             // The newest root is at hand as long as the shard runs at all.
             Self::SerializableRead => Ok(()),

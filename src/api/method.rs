@@ -29,6 +29,14 @@ pub enum Method {
     LeaseTimeToLive,
     /// `etcdserverpb.Lease/LeaseLeases`
     LeaseLeases,
+    /// `etcdserverpb.Cluster/MemberAdd`
+    MemberAdd,
+    /// `etcdserverpb.Cluster/MemberRemove`
+    MemberRemove,
+    /// `etcdserverpb.Cluster/MemberUpdate`
+    MemberUpdate,
+    /// `etcdserverpb.Cluster/MemberPromote`
+    MemberPromote,
     /// `etcdserverpb.Cluster/MemberList`
     MemberList,
     /// `etcdserverpb.Maintenance/Alarm`
@@ -41,6 +49,8 @@ pub enum Method {
     Hash,
     /// `etcdserverpb.Maintenance/HashKV`
     HashKv,
+    /// `etcdserverpb.Maintenance/MoveLeader`
+    MoveLeader,
     /// `grpc.health.v1.Health/Check`
     HealthCheck,
     /// `grpc.health.v1.Health/Watch`
@@ -63,12 +73,17 @@ impl Method {
             "/etcdserverpb.Lease/LeaseKeepAlive" => Self::LeaseKeepAlive,
             "/etcdserverpb.Lease/LeaseTimeToLive" => Self::LeaseTimeToLive,
             "/etcdserverpb.Lease/LeaseLeases" => Self::LeaseLeases,
+            "/etcdserverpb.Cluster/MemberAdd" => Self::MemberAdd,
+            "/etcdserverpb.Cluster/MemberRemove" => Self::MemberRemove,
+            "/etcdserverpb.Cluster/MemberUpdate" => Self::MemberUpdate,
+            "/etcdserverpb.Cluster/MemberPromote" => Self::MemberPromote,
             "/etcdserverpb.Cluster/MemberList" => Self::MemberList,
             "/etcdserverpb.Maintenance/Alarm" => Self::Alarm,
             "/etcdserverpb.Maintenance/Defragment" => Self::Defragment,
             "/etcdserverpb.Maintenance/Status" => Self::Status,
             "/etcdserverpb.Maintenance/Hash" => Self::Hash,
             "/etcdserverpb.Maintenance/HashKV" => Self::HashKv,
+            "/etcdserverpb.Maintenance/MoveLeader" => Self::MoveLeader,
             "/grpc.health.v1.Health/Check" => Self::HealthCheck,
             "/grpc.health.v1.Health/Watch" => Self::HealthWatch,
             _ => return None,

@@ -12,24 +12,18 @@ use urd_proto::etcdserverpb::{RangeRequest, ResponseHeader, TxnRequest};
 
 use super::call::Reply;
 use super::v3::watch::Hub;
-use crate::error::Unavailable;
+use crate::error::{Error, Unavailable};
 use crate::ids::{ClusterId, Index, LeaseId, MemberId, Revision, Term};
 use crate::store::command::Kind;
 use crate::store::{Statistics, View};
 
 /// What every member tells about itself, fixed while it runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Identity {
     /// The cluster.
     pub cluster: ClusterId,
-    /// This member.
+    /// This member. What else is known of it stands in the table of members.
     pub member: MemberId,
-    /// `--name`.
-    pub name: String,
-    /// `--initial-advertise-peer-urls`.
-    pub peer_urls: Vec<String>,
-    /// `--advertise-client-urls`.
-    pub client_urls: Vec<String>,
 }
 
 /// The limits that the services check.
@@ -43,8 +37,12 @@ pub struct Limits {
     pub watch_progress_interval: Duration,
     /// `--quota-backend-bytes`, its default filled in; negative: none.
     pub quota_bytes: i64,
+    /// `--max-learners`.
+    pub learners: u64,
     /// The shortest TTL of a lease, in seconds; it follows from the election timeout.
     pub lease_ttl_min: i64,
+    /// How long a leader may be silent.
+    pub election_timeout: Duration,
 }
 
 /// What the log shard publishes after every batch it applied. Readers on all shards take the newest.
@@ -92,6 +90,10 @@ pub type LeaseAnswer = Result<Option<i64>, Unavailable>;
 pub trait Node: Sized + 'static {
     /// Fixed facts.
     fn identity(&self) -> &Identity;
+    /// Whether this member is a learner, as of the newest state.
+    fn is_learner(&self) -> bool;
+    /// Seconds of Unix time.
+    fn unix_seconds(&self) -> u64;
     /// Fixed limits.
     fn limits(&self) -> &Limits;
     /// The newest state.
@@ -100,6 +102,9 @@ pub trait Node: Sized + 'static {
     fn bytes_in_use(&self) -> u64;
     /// Proposes a validated request by its bytes. The outcome goes to [`super::v3::kv::answer`].
     fn propose(&self, kind: Kind, message: &Bytes, reply: Box<dyn Reply>);
+    /// Proposes a change of who votes or learns: a batch of one validated request. The outcome goes as that of
+    /// [`Node::propose`].
+    fn reconfigure(&self, change: Bytes, reply: Box<dyn Reply>);
     /// Lets `read` go on, by [`super::v3::resume`], once everything acknowledged before this call can be read.
     fn read(&self, read: Read);
     /// Asks for a defragmentation of this member's file; the number is for [`Node::defragmented`].
@@ -108,6 +113,12 @@ pub trait Node: Sized + 'static {
     fn defragmented(&self, number: u64) -> Option<bool>;
     /// Asks the leader about a lease. The answer is as of a time after the question.
     fn ask(&self, question: LeaseQuestion) -> oneshot::Receiver<LeaseAnswer>;
+    /// Has leadership handed over to `to`; answered when it leads, or does not in time.
+    fn move_leader(&self, to: MemberId) -> oneshot::Receiver<Result<(), Error>>;
+    /// Whether no leader is known.
+    fn is_leaderless(&self) -> bool;
+    /// Waits until no leader has been known for a while.
+    fn leader_lost(&self) -> impl Future<Output = ()> + 'static;
     /// An id for a new lease: positive, and most likely not taken.
     fn choose_lease(&self) -> LeaseId;
     /// The watchers of this shard.

@@ -36,7 +36,12 @@ impl Operations {
             | Response::LeaseRevoke(_)
             | Response::LeaseCheckpoints
             | Response::LeaseExpiry
-            | Response::Alarm(_) => {}
+            | Response::Alarm(_)
+            | Response::MemberAdd(_)
+            | Response::MemberRemove(_)
+            | Response::MemberPromote(_)
+            | Response::MemberUpdate(_)
+            | Response::MemberPublish => {}
         }
     }
 

@@ -50,11 +50,32 @@ impl From<Rejected> for Status {
             }
             Rejected::NoSpace => Unavailable::NoSpace.into(),
             Rejected::Corrupt => fixed(Code::DataLoss, "etcdserver: corrupt cluster"),
+            Rejected::MemberExists => {
+                fixed(Code::FailedPrecondition, "etcdserver: member ID already exist")
+            }
+            Rejected::PeerUrlExists => {
+                fixed(Code::FailedPrecondition, "etcdserver: Peer URLs already exists")
+            }
+            Rejected::MemberBadUrls => {
+                fixed(Code::InvalidArgument, "etcdserver: given member URLs are invalid")
+            }
+            Rejected::MemberNotFound => fixed(Code::NotFound, "etcdserver: member not found"),
+            Rejected::MemberNotLearner => {
+                fixed(Code::FailedPrecondition, "etcdserver: can only promote a learner member")
+            }
+            Rejected::LastVoter => Unavailable::NotEnoughStarted.into(),
+            Rejected::TooManyLearners => {
+                fixed(Code::FailedPrecondition, "etcdserver: too many learner members in cluster")
+            }
             Rejected::Compacted => {
                 fixed(Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted")
             }
             Rejected::FutureRevision => {
                 fixed(Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision")
+            }
+            Rejected::NotLeader => fixed(Code::FailedPrecondition, "etcdserver: not leader"),
+            Rejected::BadTransferee => {
+                fixed(Code::FailedPrecondition, "etcdserver: bad leader transferee")
             }
         }
     }
@@ -66,11 +87,28 @@ impl From<Unavailable> for Status {
             Unavailable::NoLeader => fixed(Code::Unavailable, "etcdserver: no leader"),
             Unavailable::LeaderChanged => fixed(Code::Unavailable, "etcdserver: leader changed"),
             Unavailable::TimedOut => fixed(Code::Unavailable, "etcdserver: request timed out"),
+            Unavailable::TransferTimedOut => fixed(
+                Code::Unavailable,
+                "etcdserver: request timed out, leader transfer took too long",
+            ),
             Unavailable::TooManyRequests => {
                 fixed(Code::ResourceExhausted, "etcdserver: too many requests")
             }
             Unavailable::NoSpace => {
                 fixed(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded")
+            }
+            // etcd forgets to give it the code that belongs to it, and clients see this one.
+            Unavailable::NotEnoughStarted => fixed(
+                Code::Unknown,
+                "etcdserver: re-configuration failed due to not enough started members",
+            ),
+            Unavailable::Unhealthy => fixed(Code::Unavailable, "etcdserver: unhealthy cluster"),
+            Unavailable::LearnerNotReady => fixed(
+                Code::FailedPrecondition,
+                "etcdserver: can only promote a learner member which is in sync with leader",
+            ),
+            Unavailable::Learner => {
+                fixed(Code::FailedPrecondition, "etcdserver: rpc not supported for learner")
             }
             Unavailable::Stopped => fixed(Code::Unavailable, "etcdserver: server stopped"),
         }

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use super::failure::Failure;
 use super::settings::{Origin, Settings};
-use super::url::{ListenUrl, Url};
-use super::{AutoCompaction, ClusterState, Config, InitialCluster, Keepalive, logging, values};
+use super::{
+    AutoCompaction, ClusterState, Config, InitialCluster, Keepalive, ListenUrl, logging, values,
+};
 use crate::limits;
+use crate::url::Url;
 
 pub(super) fn config(settings: &Settings, warnings: &mut Vec<String>) -> Result<Config, Failure> {
     let name = settings.text("name").to_owned();
@@ -30,6 +32,13 @@ pub(super) fn config(settings: &Settings, warnings: &mut Vec<String>) -> Result<
             "existing" => ClusterState::Existing,
             _ => ClusterState::New,
         },
+        strict_reconfig_check: settings.read("strict-reconfig-check", values::boolean)?,
+        max_learners: settings.read("max-learners", |text| {
+            u64::try_from(values::integer(text)?).map_err(|_| "must not be negative".to_owned())
+        })?,
+        force_new_cluster: settings.read("force-new-cluster", values::boolean)?,
+        corrupt_check_time: settings.read("corrupt-check-time", values::duration)?,
+        compact_hash_check_time: settings.read("compact-hash-check-time", values::duration)?,
         heartbeat_interval: milliseconds(settings, "heartbeat-interval")?,
         election_timeout: milliseconds(settings, "election-timeout")?,
         pre_vote: settings.read("pre-vote", values::boolean)?,

@@ -4,7 +4,7 @@
 //! The way of a value: `parse` (command line, environment) or `file` (YAML) finds its flag in
 //! `table` and puts its text into `settings`, which checks the form; `build` makes a [`Config`] of
 //! the settings and the defaults; [`Config::validate`] checks what goes together. `help` prints the
-//! table, `identity` computes the ids, `logging` sets up the log.
+//! table, `logging` sets up the log.
 //!
 //! Three rules hold throughout. A flag that has no effect is accepted and *said* to have none. A
 //! flag whose absence would cost security or data is never accepted silently. An unknown one is an
@@ -18,7 +18,7 @@ mod failure;
 mod file;
 mod flags;
 mod help;
-pub mod identity;
+mod listen_url;
 mod log_queue;
 pub mod logging;
 mod parse;
@@ -26,7 +26,6 @@ mod settings;
 mod table;
 #[cfg(test)]
 mod tests;
-mod url;
 mod validate;
 mod values;
 
@@ -38,11 +37,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::failure::Failure;
-pub use self::identity::Identity;
+pub use self::listen_url::ListenUrl;
 use self::parse::{Command, Environment};
 pub use self::settings::Origin;
 use self::settings::Settings;
-pub use self::url::{ListenUrl, Scheme, Url};
+use crate::identity::{self, FirstMember, Identity};
+use crate::ids::MemberId;
+use crate::url::Url;
 
 /// Everything that a member is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,10 +70,21 @@ pub struct Config {
 
     /// The members at the start, this one among them.
     pub initial_cluster: InitialCluster,
-    /// Part of the ids, see [`identity`].
+    /// Part of the ids, see [`crate::identity`].
     pub initial_cluster_token: String,
     /// Whether a first start makes the cluster or joins it.
     pub initial_cluster_state: ClusterState,
+    /// Whether a change of the members is refused that would leave the cluster without a quorum.
+    pub strict_reconfig_check: bool,
+    /// Learners that the cluster may have.
+    pub max_learners: u64,
+    /// Whether this member goes on alone, as the only one of its cluster.
+    pub force_new_cluster: bool,
+
+    /// How often the members' newest data are compared; zero for never.
+    pub corrupt_check_time: Duration,
+    /// How often their data up to the last compaction are; zero for never.
+    pub compact_hash_check_time: Duration,
 
     /// The tick of raft.
     pub heartbeat_interval: Duration,
@@ -211,15 +223,26 @@ impl Config {
 
     /// The ids of this member and its cluster at their start.
     pub fn identity(&self) -> Identity {
-        let token = &self.initial_cluster_token;
-        let ids: Vec<_> = self
-            .initial_cluster
-            .members
-            .values()
-            .map(|urls| identity::member_id(urls, token))
-            .collect();
-        let member = identity::member_id(&self.initial_advertise_peer_urls, token);
+        let ids: Vec<_> = self.first_members().iter().map(|member| MemberId(member.id)).collect();
+        let cluster = &self.initial_cluster.members;
+        let own = cluster.get(&self.name).unwrap_or(&self.initial_advertise_peer_urls);
+        let member = identity::member_id(own, &self.initial_cluster_token);
         Identity { member, cluster: identity::cluster_id(&ids) }
+    }
+
+    /// The members of the initial cluster with their ids, in the order of these.
+    pub fn first_members(&self) -> Vec<FirstMember> {
+        let token = &self.initial_cluster_token;
+        let members = self.initial_cluster.members.iter();
+        let mut members: Vec<FirstMember> = members
+            .map(|(name, urls)| FirstMember {
+                id: identity::member_id(urls, token).0,
+                name: name.clone(),
+                peer_urls: urls.iter().map(|url| url.as_str().to_owned()).collect(),
+            })
+            .collect();
+        members.sort_unstable_by_key(|member| member.id);
+        members
     }
 }
 

@@ -42,7 +42,6 @@ const DISCOVERY_DETAIL: &str = "it tunes discovery, which is not supported yet";
 const NO_AUTH: &str = "authentication is not served yet";
 const BACKEND: &str = "it tunes bbolt, and Urd has another store";
 const COMPACTION: &str = "Urd compacts in slices of its own size";
-const CHECKS: &str = "one member has no other to compare itself with";
 const ROTATION: &str = "log files are appended to; rotate them from outside";
 const TRACING: &str = "traces are not exported yet";
 const SLOW_WARNING: &str = "slow requests are not logged yet";
@@ -108,6 +107,15 @@ pub(super) const FLAGS: &[Flag] = &[
         "Whether the first start makes the cluster (new) or joins it (existing)."),
     used(Clustering, "initial-cluster-token", Text, "etcd-cluster",
         "Tells clusters apart that have equal members; part of the cluster's id."),
+    used(Clustering, "strict-reconfig-check", Bool, "true",
+        "Refuse changes of the members that would leave too few of them for a quorum."),
+    used(Clustering, "max-learners", Integer, "1", "Learners that the cluster may have."),
+    used(Clustering, "force-new-cluster", Bool, "false",
+        "Go on alone with this member's data: all other members are removed. For a lost majority."),
+    used(Clustering, "corrupt-check-time", Duration, "0s",
+        "How often the leader compares its hash of the keys' history with the others'; 0 for never."),
+    used(Clustering, "compact-hash-check-time", Duration, "0s",
+        "The same for the history up to the last compaction; 0 for never."),
     used(Logging, "log-level", Choice(LEVELS), "info",
         "Least severity logged: debug, info, warn, error (panic and fatal mean error)."),
     used(Logging, "log-format", Choice(&["json", "console"]), "json",
@@ -172,7 +180,6 @@ pub(super) const FLAGS: &[Flag] = &[
     idle("discovery-proxy", Text, DISCOVERY_DETAIL),
 
     // Data.
-    refused("force-new-cluster", Bool, "recovering a lost cluster is not supported yet"),
     idle("unsafe-no-fsync", Bool, "acknowledged writes are always durable").unless(&["false"]),
     idle("snapshot-catchup-entries", Unsigned, PEERS),
     idle("max-snapshots", Unsigned, "there is one checkpoint file, which holds the newest two"),
@@ -184,13 +191,9 @@ pub(super) const FLAGS: &[Flag] = &[
     idle("memory-mlock", Bool, "memory is not locked").unless(&["false"]),
     idle("compaction-batch-limit", Integer, COMPACTION),
     idle("compaction-sleep-interval", Duration, COMPACTION),
-    idle("corrupt-check-time", Duration, CHECKS),
-    idle("compact-hash-check-time", Duration, CHECKS),
 
     // Members, watches, requests.
     idle("initial-election-tick-advance", Bool, "one member elects itself at once"),
-    idle("strict-reconfig-check", Bool, "members cannot be changed yet").unless(&["true"]),
-    idle("max-learners", Integer, "members cannot be changed yet"),
     idle("raft-read-timeout", Duration, PEERS),
     idle("raft-write-timeout", Duration, PEERS),
     idle("downgrade-check-time", Duration, NO_DOWNGRADE),

@@ -11,9 +11,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::identity::{cluster_id, member_id};
 use super::logging::{Format, Level, Output};
 use super::*;
+use crate::identity::{cluster_id, member_id};
 use crate::limits;
 
 /// Arguments separated by spaces, variables as `NAME=value`.
@@ -367,10 +367,9 @@ fn values_that_do_not_go_together_fail_as_etcds_do() {
             cluster b=http://localhost:2380,default=http://localhost:2380 has duplicate url",
         ),
         (
-            "--initial-cluster default=http://localhost:2380,b=http://b:2380",
-            1,
-            "--initial-cluster \
-            has 2 members, and clusters of several members are not supported yet",
+            "--max-learners -1",
+            2,
+            "invalid value \"-1\" for flag -max-learners: must not be negative",
         ),
         ("--log-outputs a,default", 1, "multi logoutput for \"default\" is not supported yet"),
         ("--logger capnslog", 1, "--logger=capnslog is removed in v3.5"),
@@ -424,12 +423,6 @@ fn what_would_be_insecure_is_refused() {
             "--proxy on",
             1,
             "--proxy cannot be honoured: the v2 proxy is gone from etcd, and this is a member",
-        ),
-        (
-            "--force-new-cluster",
-            1,
-            "--force-new-cluster cannot be honoured: recovering a lost cluster is not supported \
-             yet",
         ),
     ]);
 }

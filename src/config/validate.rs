@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 
 use super::failure::Failure;
-use super::url::{Scheme, Url};
 use super::{Config, InitialCluster};
 use crate::limits;
+use crate::url::Url;
 
 /// etcd's bound: a longer outage than this is not what an election timeout is for.
 const ELECTION_TIMEOUT_MS_MAX: u128 = 50_000;
@@ -132,14 +132,6 @@ impl Config {
         if has_duplicate_url(cluster) {
             return invalid(format!("initial cluster {cluster} has duplicate url"));
         }
-        // Each would elect itself and acknowledge writes that the others never see.
-        if cluster.members.len() > 1 {
-            return invalid(format!(
-                "--initial-cluster has {} members, and clusters of several members are not \
-                 supported yet",
-                cluster.members.len()
-            ));
-        }
         Ok(())
     }
 }
@@ -155,13 +147,8 @@ fn hostless(urls: &[Url]) -> Option<&Url> {
 /// Those of the first that the second lacks. etcd resolves names before it compares; of that only
 /// `localhost` is done here.
 fn missing(urls: &[Url], from: &[Url]) -> Vec<Url> {
-    let has = |url: &Url| from.iter().any(|other| place(other) == place(url));
+    let has = |url: &Url| from.iter().any(|other| other.place() == url.place());
     urls.iter().filter(|url| !has(url)).cloned().collect()
-}
-
-fn place(url: &Url) -> (Scheme, &str, u16) {
-    let host = if url.host() == "localhost" { "127.0.0.1" } else { url.host() };
-    (url.scheme(), host, url.port())
 }
 
 fn has_duplicate_url(cluster: &InitialCluster) -> bool {

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::url::Url;
+use crate::url::Url;
 
 /// What Go's flag package answers to a number, duration or boolean that it cannot read.
 const PARSE_ERROR: &str = "parse error";

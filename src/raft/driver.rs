@@ -4,42 +4,46 @@
 //! and the answers to give. Who owns the driver (`server::log_shard`) awaits the disk and the mesh. The steps of a turn,
 //! and why they stand in this order, are in the module's page ([`super`]).
 
-use std::collections::VecDeque;
+mod group;
+mod upkeep;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message};
 use raft::{RawNode, StateRole};
 use thiserror::Error;
 use urd_wal::disk::Disk;
 use urd_wal::{Completed, Log, Recovered, Waiting, WriteError, WriteNumber};
 
 use super::entry::{self, MalformedRecord};
+use super::membership;
 use super::pending::Pending;
 use super::read_index::Rounds;
 use super::replay;
 use super::window::Window;
-use crate::error::Unavailable;
-use crate::ids::{Index, MemberId, PageId, Term};
-use crate::limits;
+use crate::ids::{Index, MemberId, Term};
+use crate::limits::{self, WINDOW_BYTES_MAX, WINDOW_ENTRIES_MAX};
+use crate::random::SplitMix64;
 use crate::store::command::DecodeError;
 use crate::store::lease::LeaseChange;
-use crate::store::{Outcome, Store, Sweep, View};
-use crate::tree::{Checkpoint, Statistics, Written};
+use crate::store::members::Members;
+use crate::store::{Outcome, Store, View};
 
 /// Who this member is and how raft is timed.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// This member.
     pub member: MemberId,
-    /// The group's voters, this one among them.
-    pub voters: Vec<MemberId>,
     /// Ticks without a leader before an election.
     pub election_ticks: usize,
     /// Whether elections are probed before they are held.
     pub pre_vote: bool,
-    /// Differs at every start of this member, so that read contexts never repeat.
+    /// Differs at every start of this member, so that names of proposals and read contexts never repeat.
     pub start: u64,
+    /// Ticks after which nobody waits for a proposal any more.
+    pub request_ticks: u64,
 }
 
 impl Options {
@@ -51,7 +55,7 @@ impl Options {
             heartbeat_tick: 1,
             applied,
             max_size_per_msg: limits::BATCH_BYTES as u64,
-            max_inflight_msgs: 256,
+            max_inflight_msgs: limits::APPENDS_IN_FLIGHT,
             check_quorum: true,
             pre_vote: self.pre_vote,
             max_committed_size_per_ready: limits::APPLY_BYTES_PER_TURN as u64,
@@ -74,6 +78,14 @@ pub enum Fatal {
         /// What is wrong with it.
         source: DecodeError,
     },
+    /// A change of raft's configuration in an entry that is none, or beside other requests.
+    #[error(
+        "entry {index}: a change of the members that does not stand alone, or an entry for one without it"
+    )]
+    Misplaced {
+        /// The entry.
+        index: u64,
+    },
     /// The log cannot be read back.
     #[error("read the log: {0}")]
     Read(#[from] urd_wal::ReadError),
@@ -92,6 +104,32 @@ pub enum Fatal {
         /// Its value.
         found: u64,
     },
+    /// The leader relies on entries that are not here.
+    #[error(
+        "member {leader} leads and knows of entry {known} in this member's log, which ends at {last}: the log was lost or \
+         replaced by an older one; remove this member from the cluster, and add it anew with an empty data directory"
+    )]
+    Lost {
+        /// Who says so.
+        leader: MemberId,
+        /// What this member had acknowledged.
+        known: u64,
+        /// What it has.
+        last: u64,
+    },
+    /// The leader has another entry where this member knows one to be committed.
+    #[error(
+        "member {leader} leads and has another entry {index} than this member, which knows {committed} to be committed: \
+         their logs are not of one cluster"
+    )]
+    Diverged {
+        /// Who has it.
+        leader: MemberId,
+        /// The entry.
+        index: u64,
+        /// What is committed here.
+        committed: u64,
+    },
     /// raft-rs reported an error that our use of it rules out.
     #[error("raft: {0}")]
     Raft(#[from] raft::Error),
@@ -109,17 +147,22 @@ pub struct Write {
 pub struct Turn<P, R> {
     /// Messages that may leave at once.
     pub messages: Vec<Message>,
+    /// States to be sent to members that are behind the window, each with the message that announces it. What becomes of
+    /// them goes to [`Driver::report_snapshot`].
+    pub snapshots: Vec<(Message, View)>,
     /// A durable write to start; its completion goes to [`Driver::written`].
     pub write: Option<Write>,
     /// Proposals that were applied, each with its requests' outcomes.
     pub outcomes: Vec<(P, Vec<Outcome>)>,
     /// What applied entries did to leases, whoever proposed them.
     pub leases: Vec<LeaseChange>,
-    /// Proposals whose entries were replaced, or whose leader is no more.
+    /// Whether the members, or what is known of them, have changed.
+    pub members_changed: bool,
+    /// Proposals whose outcome will not be known here: who leads has changed.
     pub lost: Vec<P>,
     /// Reads that may go on: all they must see is applied.
     pub readable: Vec<R>,
-    /// Reads whose round ended without an index.
+    /// Reads whose round ended without an index. They may ask again.
     pub unreadable: Vec<R>,
 }
 
@@ -127,9 +170,11 @@ impl<P, R> Default for Turn<P, R> {
     fn default() -> Self {
         Self {
             messages: Vec::new(),
+            snapshots: Vec::new(),
             write: None,
             outcomes: Vec::new(),
             leases: Vec::new(),
+            members_changed: false,
             lost: Vec::new(),
             readable: Vec::new(),
             unreadable: Vec::new(),
@@ -143,6 +188,8 @@ struct Flight {
     write: WriteNumber,
     /// raft's number of the ready.
     ready: u64,
+    /// Whether the write has a new term or vote.
+    has_vote: bool,
     /// Messages that may leave only then.
     messages: Vec<Message>,
 }
@@ -159,14 +206,32 @@ pub struct Driver<D: Disk, P, R> {
     awaiting_apply: VecDeque<(Index, R)>,
     /// Committed entries that are not applied yet.
     committed: VecDeque<Entry>,
-    /// None behind this one is applied; see [`Driver::set_apply_limit`].
+    /// Entries behind this one are not to be applied yet.
     apply_limit: Index,
     /// Readies not yet durable. Invariant: write and ready numbers never fall.
     flights: VecDeque<Flight>,
     last_write: WriteNumber,
     /// The newest hard state, while the log has an older one.
     unsaved: Option<HardState>,
-    was_leader: bool,
+    /// Term and vote as the log has them, or will have when the writes under way are durable.
+    voted: (u64, u64),
+    /// The leader at the last turn; 0 for none.
+    leader: u64,
+    /// Term and state for which `timeout`, the ticks until an election, was drawn.
+    role: (u64, StateRole),
+    timeout: usize,
+    random: SplitMix64,
+    /// Ticks since the start.
+    ticks: u64,
+    request_ticks: u64,
+    /// A round of reads without an answer for so long is asked again.
+    round_ticks: u64,
+    /// What was published last, for members that are behind.
+    published: View,
+    /// Members that were sent a state, and the entries behind it that they will need.
+    catching_up: BTreeMap<MemberId, Index>,
+    /// This member is none any more: raft goes no further here.
+    is_removed: bool,
     /// Whether the store has changed since it was published.
     changed: bool,
     /// Whether compacted revisions are left to remove.
@@ -189,7 +254,8 @@ pub struct Since {
 }
 
 impl<D: Disk, P, R> Driver<D, P, R> {
-    /// Takes up where the log ends: replays what is known committed into `store`, and hands the rest to raft.
+    /// Takes up where the log ends: replays what is known committed into `store`, and hands the rest to raft. `store` is
+    /// what a checkpoint holds, or the first state of a new cluster, or empty where this member is about to join one.
     pub fn open(
         options: &Options,
         mut log: Log<D>,
@@ -198,32 +264,37 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     ) -> Result<Self, Fatal> {
         let entries = log.entries();
         let hard_state = replay::hard_state(&entries, recovered.hard_state.as_deref(), &store)?;
-        let applied = store.applied().0;
-        let voters = options.voters.iter().map(|member| member.0).collect();
-        let conf_state = ConfState { voters, ..ConfState::default() };
-        let mut bytes = 0;
-        let base = replay::replay(&entries, &mut store, hard_state.commit, &mut bytes)?;
-        let window = Window::new(base, hard_state.clone(), conf_state);
+        let applied = (store.applied().0, store.term().0);
+        let follows = replay::follows(&entries, &store)?;
+        if !follows {
+            // What it has is of no use: it goes on behind the checkpoint, and says so with its next write.
+            log.restart(applied.0);
+        }
+        let entries = log.entries();
         let last = log.last_index();
-        replay::for_each_entry(&entries, base.0 + 1, last, |entry| {
+        let mut bytes = 0;
+        let window = Window::new(applied, hard_state.clone(), ConfState::default());
+        // What is applied already may be of use to members that lag.
+        replay::for_each_entry(&entries, applied.0 + 1, last, |entry| {
             bytes += entry.data.len();
             window.append(std::slice::from_ref(&entry));
+            if entry.index <= hard_state.commit {
+                replay::apply(&mut store, entry)?;
+                window.shrink(store.applied().0, WINDOW_ENTRIES_MAX, WINDOW_BYTES_MAX);
+            }
             Ok::<_, Fatal>(())
         })?;
-        let entries = last.saturating_sub(applied);
-        if last < applied {
-            // The checkpoint is ahead of the log's end; the log goes on behind it.
-            log.trim_prefix(applied + 1);
-        }
-
-        let config = options.raft_config(base.0);
+        window.set_conf_state(membership::conf_state(store.members()));
+        let config = options.raft_config(store.applied().0);
         let node = RawNode::new(&config, window.clone(), &super::logging::logger())?;
-        Ok(Self {
+        let published = store.view();
+        let mut driver = Self {
             node,
             window,
             log,
+            published,
             store,
-            pending: Pending::default(),
+            pending: Pending::new(options.member, options.start),
             rounds: Rounds::new(options.member, options.start),
             awaiting_apply: VecDeque::new(),
             committed: VecDeque::new(),
@@ -231,72 +302,24 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             flights: VecDeque::new(),
             last_write: WriteNumber::default(),
             unsaved: None,
-            was_leader: false,
+            voted: (hard_state.term, hard_state.vote),
+            leader: 0,
+            role: (u64::MAX, StateRole::Follower),
+            timeout: 0,
+            random: SplitMix64::new(options.start ^ options.member.0),
+            ticks: 0,
+            request_ticks: options.request_ticks,
+            round_ticks: options.election_ticks as u64,
+            catching_up: BTreeMap::new(),
+            is_removed: false,
             changed: true,
             sweeping: true,
-            since_checkpoint: Since { entries, bytes },
+            since_checkpoint: Since { entries: last.saturating_sub(applied.0), bytes },
             in_checkpoint: Since::default(),
             tidied: false,
-        })
-    }
-
-    /// Calls an election at once, where this member is the only voter and nobody can object.
-    pub fn campaign_if_alone(&mut self) -> Result<(), Fatal> {
-        if self.node.raft.prs().conf().voters().ids().iter().eq([self.node.raft.id]) {
-            self.node.campaign()?;
-        }
-        Ok(())
-    }
-
-    /// One tick of raft's clock.
-    pub fn tick(&mut self) {
-        self.node.tick();
-    }
-
-    /// Whether the log has room for an entry of `bytes`. Without it, wait until a segment was prepared.
-    pub fn has_room(&self, bytes: usize) -> bool {
-        self.log.has_room(entry::HEAD_BYTES + bytes + urd_wal::ENTRY_BYTES)
-    }
-
-    /// Proposes one batch, for which there must be room, as one entry. `proposal` comes back with its outcome, or as lost.
-    pub fn propose(&mut self, batch: Bytes, proposal: P) -> Result<(), (Unavailable, P)> {
-        if self.node.raft.state != StateRole::Leader {
-            return Err((Unavailable::NoLeader, proposal));
-        }
-        match self.step_proposal(batch) {
-            Ok(()) => {
-                let index = Index(self.node.raft.raft_log.last_index());
-                self.pending.push(index, Term(self.node.raft.term), proposal);
-                Ok(())
-            }
-            Err(_) => Err((Unavailable::NoLeader, proposal)),
-        }
-    }
-
-    /// `RawNode::propose` would copy the data into a `Vec` of its own.
-    fn step_proposal(&mut self, batch: Bytes) -> raft::Result<()> {
-        let entry = Entry { data: batch, ..Entry::default() };
-        let mut message = Message::default();
-        message.set_msg_type(MessageType::MsgPropose);
-        message.from = self.node.raft.id;
-        message.set_entries(vec![entry].into());
-        self.node.raft.step(message)
-    }
-
-    /// Opens one round for all `readers`.
-    pub fn read_index(&mut self, readers: Vec<R>) -> Result<(), (Unavailable, Vec<R>)> {
-        // raft-rs drops a read index silently before the leader's first commit of its term.
-        if self.node.raft.leader_id == 0 || !self.ready_to_lead() {
-            return Err((Unavailable::NoLeader, readers));
-        }
-        let context = self.rounds.open(readers);
-        self.node.read_index(context.to_bytes());
-        Ok(())
-    }
-
-    /// Whether a leader here has committed an entry of its own term; true on a follower, which asks its leader.
-    fn ready_to_lead(&self) -> bool {
-        self.node.raft.state != StateRole::Leader || self.node.raft.commit_to_current_term()
+        };
+        driver.own_timeout();
+        Ok(driver)
     }
 
     /// A write has completed. Some readies may be durable now; the next turn sees what follows from it.
@@ -309,65 +332,15 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             ready = Some(flight.ready);
             messages.extend(flight.messages);
         }
-        if let Some(ready) = ready {
+        if let Some(ready) = ready.filter(|_| !self.is_removed) {
             self.node.on_persist_ready(ready);
         }
         messages
     }
 
-    /// One turn, or `None` if there is nothing to do; `waiting` is for the write it may start. The numbers are those of
-    /// the module's page.
-    pub fn turn(&mut self, waiting: Waiting) -> Result<Option<Turn<P, R>>, Fatal> {
-        let mut turn = Turn::default();
-        if !self.node.has_ready() {
-            if !self.may_apply() {
-                return Ok(None);
-            }
-            self.apply(&mut turn)?;
-            self.node.advance_apply_to(self.store.applied().0);
-            self.settle(&mut turn);
-            return Ok(Some(turn));
-        }
-        let mut ready = self.node.ready();
-        // 1. Messages that depend on nothing unwritten.
-        turn.messages = ready.take_messages();
-        // 2. Entries become readable, and their write starts.
-        let entries = ready.take_entries();
-        self.window.append(&entries);
-        if let Some(state) = ready.hs() {
-            self.window.set_hard_state(state.clone());
-            self.unsaved = Some(state.clone());
-        }
-        turn.write = self.append(waiting, &entries, ready.must_sync())?;
-        // 3. Committed entries are applied while the disk works.
-        self.committed.extend(ready.take_committed_entries());
-        self.apply(&mut turn)?;
-        for state in ready.take_read_states() {
-            self.awaiting_apply
-                .extend(self.rounds.confirmed(&state.request_ctx, Index(state.index)));
-        }
-        turn.unreadable = self.on_role(&mut turn.lost);
-        // 4. raft goes on; durability follows.
-        let (number, persisted) = (ready.number(), ready.take_persisted_messages());
-        self.node.advance_append_async(ready);
-        self.node.advance_apply_to(self.store.applied().0);
-        // 5. What waits for durability; without a write under way, nothing does.
-        if self.flights.is_empty() && turn.write.is_none() {
-            self.node.on_persist_ready(number);
-            turn.messages.extend(persisted);
-        } else {
-            self.flights.push_back(Flight {
-                write: self.last_write,
-                ready: number,
-                messages: persisted,
-            });
-        }
-        self.settle(&mut turn);
-        Ok(Some(turn))
-    }
-
-    /// Holds entries behind `limit` back from being applied, committed or not, until it is raised. What follows from
-    /// their being applied (outcomes, reads) waits with them. Without a limit: `u64::MAX`, as at first.
+    /// Holds entries behind `limit` back from being applied, committed or not, until it is raised: whoever owns the driver
+    /// wants their pages in memory first. What follows from their being applied (outcomes, reads) waits with them. Without
+    /// a limit: `u64::MAX`, as at first.
     pub fn set_apply_limit(&mut self, limit: Index) {
         self.apply_limit = limit;
     }
@@ -378,35 +351,110 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         entries.map(|entry| (Index(entry.index), Term(entry.term), entry.data)).collect()
     }
 
-    fn may_apply(&self) -> bool {
-        self.committed.front().is_some_and(|entry| Index(entry.index) <= self.apply_limit)
+    /// One turn, or `None` if there is nothing to do; `waiting` is for the write it may start. The numbers are those of
+    /// the module's page.
+    pub fn turn(&mut self, waiting: Waiting) -> Result<Option<Turn<P, R>>, Fatal> {
+        let has_ready = !self.is_removed && self.node.has_ready();
+        if !has_ready && !self.can_apply() {
+            return Ok(None);
+        }
+        let mut turn = Turn::default();
+        if has_ready {
+            self.take_ready(waiting, &mut turn)?;
+        }
+        self.apply(&mut turn)?;
+        self.follow_leader(&mut turn);
+        let applied = self.store.applied();
+        while let Some((_, reader)) =
+            self.awaiting_apply.pop_front_if(|(index, _)| *index <= applied)
+        {
+            turn.readable.push(reader);
+        }
+        self.shrink_window();
+        Ok(Some(turn))
     }
 
-    /// Applies what is committed, up to the limit.
-    fn apply(&mut self, turn: &mut Turn<P, R>) -> Result<(), Fatal> {
-        let limit = self.apply_limit;
-        while let Some(entry) = self.committed.pop_front_if(|entry| Index(entry.index) <= limit) {
-            let settled = self.pending.settle(Index(entry.index), Term(entry.term));
-            turn.lost.extend(settled.lost);
-            self.changed = true;
-            self.sweeping = true;
-            let results = replay::apply(&mut self.store, entry)?;
-            turn.leases.extend_from_slice(self.store.lease_changes());
-            if let Some(proposal) = settled.applied {
-                turn.outcomes.push((proposal, results));
-            }
+    /// Steps 1 to 4.
+    fn take_ready(&mut self, waiting: Waiting, turn: &mut Turn<P, R>) -> Result<(), Fatal> {
+        let mut ready = self.node.ready();
+        // 1. Messages that depend on nothing unwritten.
+        let messages = ready.take_messages();
+        self.sort_messages(messages, turn);
+        // 2. Entries become readable, and their write starts.
+        let snapshot = ready.snapshot().get_metadata().index;
+        assert!(
+            snapshot == 0 || snapshot == self.store.applied().0,
+            "raft took over snapshot {snapshot}, and the store is at {}",
+            self.store.applied()
+        );
+        let entries = ready.take_entries();
+        self.window.append(&entries);
+        let mut has_vote = false;
+        if let Some(state) = ready.hs() {
+            self.window.set_hard_state(state.clone());
+            has_vote = self.voted != (state.term, state.vote);
+            self.voted = (state.term, state.vote);
+            self.unsaved = Some(state.clone());
         }
+        turn.write = self.append(waiting, &entries, ready.must_sync())?;
+        // 3. What is committed can be applied.
+        self.committed.extend(ready.take_committed_entries());
+        for state in ready.take_read_states() {
+            self.awaiting_apply
+                .extend(self.rounds.confirmed(&state.request_ctx, Index(state.index)));
+        }
+        // 4. raft goes on; durability follows. Without a write under way, nothing waits for it.
+        let (number, persisted) = (ready.number(), ready.take_persisted_messages());
+        self.node.advance_append_async(ready);
+        if self.flights.is_empty() && turn.write.is_none() {
+            self.node.on_persist_ready(number);
+            self.sort_messages(persisted, turn);
+            return Ok(());
+        }
+        let vote_in_flight = has_vote || self.flights.iter().any(|flight| flight.has_vote);
+        let (free, messages) = persisted
+            .into_iter()
+            .partition(|message| group::depends_on_nothing(message, vote_in_flight));
+        self.sort_messages(free, turn);
+        let (write, ready) = (self.last_write, number);
+        self.flights.push_back(Flight { write, ready, has_vote, messages });
         Ok(())
     }
 
-    /// What follows from what was applied.
-    fn settle(&mut self, turn: &mut Turn<P, R>) {
-        turn.readable = self.readable();
-        self.window.shrink(
-            self.store.applied().0,
-            limits::WINDOW_ENTRIES_MAX,
-            limits::WINDOW_BYTES_MAX,
-        );
+    fn can_apply(&self) -> bool {
+        self.committed.front().is_some_and(|entry| entry.index <= self.apply_limit.0)
+    }
+
+    /// Step 5: committed entries are applied while the disk works.
+    fn apply(&mut self, turn: &mut Turn<P, R>) -> Result<(), Fatal> {
+        while self.can_apply()
+            && let Some(entry) = self.committed.pop_front()
+        {
+            self.changed = true;
+            self.sweeping = true;
+            let members: *const Members = self.store.members();
+            let settled = self.pending.settle(&entry.context);
+            let is_conf_change = entry.entry_type != EntryType::EntryNormal;
+            let outcomes = replay::apply(&mut self.store, entry)?;
+            if is_conf_change {
+                self.follow_members(turn)?;
+            }
+            turn.leases.extend_from_slice(self.store.lease_changes());
+            turn.members_changed |= !std::ptr::eq(members, self.store.members());
+            if let Some(proposal) = settled {
+                turn.outcomes.push((proposal, outcomes));
+            }
+        }
+        if self.is_removed {
+            return Ok(());
+        }
+        let log = &self.node.raft.raft_log;
+        // A snapshot that was taken over counts once raft knows it durable.
+        let applied = self.store.applied().0.min(log.committed).min(log.persisted);
+        if applied > log.applied {
+            self.node.advance_apply_to(applied);
+        }
+        Ok(())
     }
 
     /// Appends `entries`, and the hard state if it changed; a changed commit index alone is not worth a write.
@@ -438,113 +486,39 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         Ok(Some(Write { bytes, done: Box::pin(write.done) }))
     }
 
-    /// A leader that is no more cannot say what becomes of its proposals, and its rounds will not be confirmed.
-    fn on_role(&mut self, lost: &mut Vec<P>) -> Vec<R> {
-        let leader = self.node.raft.state == StateRole::Leader;
-        let stepped_down = self.was_leader && !leader;
-        self.was_leader = leader;
-        if !stepped_down {
-            return Vec::new();
+    /// Lets go of applied entries that no member needs.
+    fn shrink_window(&mut self) {
+        let needed = self.published.applied().0.min(self.store.applied().0);
+        let (entries, bytes) = match self.is_alone() {
+            true => (limits::WINDOW_ENTRIES_MAX_ALONE, limits::WINDOW_BYTES_MAX_ALONE),
+            false => (WINDOW_ENTRIES_MAX, WINDOW_BYTES_MAX),
+        };
+        self.forget_caught_up();
+        let Some(floor) = self.catching_up.values().min() else {
+            return self.window.shrink(needed, entries, bytes);
+        };
+        self.window.shrink(needed.min(floor.0), entries, bytes);
+        if self.window.bytes() > limits::CATCH_UP_BYTES_MAX {
+            // They are too slow; they will need another state.
+            self.catching_up.clear();
         }
-        lost.extend(self.pending.fail_all());
-        self.rounds.fail_all()
-    }
-
-    fn readable(&mut self) -> Vec<R> {
-        let applied = self.store.applied();
-        let mut readable = Vec::new();
-        while let Some((_, reader)) =
-            self.awaiting_apply.pop_front_if(|(index, _)| *index <= applied)
-        {
-            readable.push(reader);
-        }
-        readable
     }
 
     /// Freezes what has changed, for readers; without a change, the view is the one before.
     pub fn publish(&mut self) -> View {
         if std::mem::take(&mut self.changed) {
             self.tidied = false;
-            self.store.publish()
-        } else {
-            self.store.view()
+            self.published = self.store.publish();
+            if !self.is_alone() {
+                let (applied, term) = (self.published.applied(), self.published.term());
+                self.window.set_snapshot(
+                    applied.0,
+                    term.0,
+                    membership::conf_state(self.store.members()),
+                );
+            }
         }
-    }
-
-    /// What a restart would replay: the log beyond the newest checkpoint, or the one under way.
-    pub fn since_checkpoint(&self) -> Since {
-        self.since_checkpoint
-    }
-
-    /// Whether a checkpoint is under way, or its pages are still in the heap: then no other can begin.
-    pub fn is_checkpointing(&self) -> bool {
-        self.store.is_checkpointing()
-    }
-
-    /// Begins a checkpoint of the published state.
-    pub fn begin_checkpoint(&mut self) -> Checkpoint {
-        self.in_checkpoint = std::mem::take(&mut self.since_checkpoint);
-        self.store.begin_checkpoint()
-    }
-
-    /// A checkpoint is durable: the log before it is not needed any more.
-    pub fn end_checkpoint(&mut self, written: Written) {
-        let index = written.stamp().index;
-        self.store.end_checkpoint(written);
-        self.tidied = false;
-        // Applied is committed, and with this member alone it is in its log; beside others it may not be, yet.
-        self.log.trim_prefix(index.0.min(self.log.last_index()) + 1);
-    }
-
-    /// A checkpoint found no room. The next one may try again.
-    pub fn give_up_checkpoint(&mut self, checkpoint: &Checkpoint) {
-        self.since_checkpoint.entries += self.in_checkpoint.entries;
-        self.since_checkpoint.bytes += self.in_checkpoint.bytes;
-        self.store.give_up_checkpoint(checkpoint);
-        self.tidied = false;
-    }
-
-    /// Where the checkpoint file could end; see [`crate::tree::Tree::dense_end`].
-    pub fn dense_end(&self) -> PageId {
-        self.store.dense_end()
-    }
-
-    /// Moves pages from `limit` on to the front, those of some leaves; see [`crate::tree::Tree::relocate`].
-    pub fn relocate(&mut self, from: &[u8], limit: PageId, leaves: usize) -> Option<Vec<u8>> {
-        self.changed = true;
-        self.store.relocate(from, limit, leaves)
-    }
-
-    /// Gives up free pages at the end of the file.
-    pub fn cut_end(&mut self) {
-        self.store.cut_end();
-    }
-
-    /// A bounded slice of tidying up. True when nothing is left.
-    pub fn tidy(&mut self) -> bool {
-        if !self.tidied {
-            self.tidied = self.store.tidy(limits::TIDY_PAGES_PER_SLICE);
-        }
-        self.tidied
-    }
-
-    /// Sizes of the tree.
-    pub fn statistics(&self) -> Statistics {
-        self.store.statistics()
-    }
-
-    /// Where [`Driver::compact_slice`] would go on, if there is something to do.
-    pub fn pending_sweep(&self) -> Option<Sweep> {
-        self.sweeping.then(|| self.store.pending_sweep()).flatten()
-    }
-
-    /// A bounded slice of a compaction under way. True when none is left.
-    pub fn compact_slice(&mut self) -> bool {
-        if self.sweeping {
-            self.changed = true;
-            self.sweeping = !self.store.compact_slice(limits::COMPACT_REVISIONS_PER_SLICE);
-        }
-        !self.sweeping
+        self.published.clone()
     }
 
     /// The log, for its background work.
@@ -560,31 +534,6 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// Writes that have not completed.
     pub fn writes_in_flight(&self) -> usize {
         self.flights.len()
-    }
-
-    /// Whether this member leads and has committed an entry of its term, so that it can serve.
-    pub fn leads(&self) -> bool {
-        self.node.raft.state == StateRole::Leader && self.ready_to_lead()
-    }
-
-    /// Raft's term.
-    pub fn term(&self) -> Term {
-        Term(self.node.raft.term)
-    }
-
-    /// The leader, if one is known.
-    pub fn leader(&self) -> Option<MemberId> {
-        (self.node.raft.leader_id != 0).then_some(MemberId(self.node.raft.leader_id))
-    }
-
-    /// Index of the newest entry applied.
-    pub fn applied(&self) -> Index {
-        self.store.applied()
-    }
-
-    /// Index of the newest entry known committed.
-    pub fn committed(&self) -> Index {
-        Index(self.node.raft.raft_log.committed)
     }
 
     /// Closes the log. All writes must have completed.

@@ -8,35 +8,58 @@
 //! 1. `messages` leave. A leader's appends need not wait for its own disk (raft thesis, 10.2.1).
 //! 2. New entries go into the [`window`] *before* step 4, since raft-rs reads them back from there; their append to
 //!    the log starts: hard state and entries, one durable write.
-//! 3. Committed entries are applied to the store, in order, while the disk works. What is committed is durable on a
-//!    quorum already: for a group of one, raft-rs counts its own entries only after step 5 of an earlier turn. The owner
-//!    may hold them back ([`Driver::set_apply_limit`](driver::Driver::set_apply_limit)): then raft goes on, and what is
-//!    committed waits.
+//! 3. What is committed joins the queue of entries to apply. It is durable on a quorum already, and here: raft-rs hands
+//!    out only what it knows to be durable in this member's own log too.
 //! 4. `advance_append_async`: raft may make the next ready. Several writes may be under way.
-//! 5. A write completed: [`Driver::written`](driver::Driver::written) asks the log how far it is durable *without a
+//! 5. Committed entries are applied to the store, in order, while the disk works. The owner may hold them back
+//!    ([`Driver::set_apply_limit`](driver::Driver::set_apply_limit)): then raft goes on, and what is committed waits.
+//! 6. A write completed: [`Driver::written`](driver::Driver::written) asks the log how far it is durable *without a
 //!    gap*, tells raft by `on_persist_ready` of the last ready so covered, and only then releases `persisted_messages`
 //!    (a follower's votes and acknowledgements: promise 2 of the design).
 //!
 //! A ready without a write of its own counts as durable with the last write before it, never earlier: term and vote in
-//! that write must not be overtaken.
+//! that write must not be overtaken. Three kinds of a follower's messages wait for nothing: a forwarded proposal and a
+//! question for a read index, which say nothing of this member's log, and the answer to a heartbeat, unless a term or
+//! vote is on its way to the disk. So a busy disk does not delay other members' reads.
 //!
 //! # Who waits for what
 //!
-//! [`pending`] holds proposals by index and term; [`read_index`] the rounds of linearizable reads. A new hard state
-//! that differs in its commit index only is written with the next entries: after a crash a lower commit index makes
-//! raft commit again what it had, nothing else.
+//! [`pending`] holds proposals by name: each travels in its entry's context, so that whoever made it, leader or follower,
+//! recognises it when it is applied. [`read_index`] holds the rounds of linearizable reads, whose contexts are never
+//! used twice. A new hard state that differs in its commit index only is written with the next entries: after a crash a
+//! lower commit index makes raft commit again what it had, nothing else.
+//!
+//! # Members
+//!
+//! Who is in the group stands in the store's table of members, and nowhere else: raft's `ConfState` is read from it at a
+//! start, and each change goes through the table first, which may refuse it. A change is one entry of raft's kind whose
+//! context carries our command; one change at a time, as in etcd.
+//!
+//! The first members of a new cluster stand in every first member's store from the start, as if each had taken over a
+//! state at index 1. So the log begins at 2, and a member that joins later is always sent a state, with the first
+//! members in it.
+//!
+//! A member that is behind the [`window`] is sent the state that was published last (`server` has the way there);
+//! [`Driver::install`](driver::Driver::install) takes it over.
+//!
+//! # Who the members are
+//!
+//! The store's table says it. A change of it is an entry of raft's own kind with our batch of one request as its context;
+//! once it is applied to the table, raft's configuration follows the table ([`membership`]).
 //!
 //! # What it deliberately does not do
 //!
-//! It does not wait, read clocks, draw random numbers, or send: whoever owns the driver does. Members other than this
-//! one, and snapshots, are for a later change; the messages are carried through the turn for them already.
+//! It does not wait, read clocks, draw random numbers, or send: whoever owns the driver does. ([`transport`] is the way to
+//! other members, and knows nothing of the driver.)
 
 pub mod driver;
 pub mod entry;
 mod logging;
+pub mod membership;
 pub mod pending;
 pub mod read_index;
 pub mod replay;
+pub mod transport;
 pub mod window;
 
 #[cfg(test)]

@@ -1,61 +1,102 @@
-//! Proposals that wait for their outcome, matched by index *and* term.
+//! Proposals that wait for their outcome, each known by a number that travels in its entry.
 //!
-//! An entry at the expected index but of another term is somebody else's: our proposal was replaced and will never be
-//! applied, so its clients hear that the leader changed.
+//! A follower's proposal is appended by the leader, so where it will stand in the log, and in which term, is not known
+//! here. The entry's context names it instead: whoever proposed an entry recognises it when it is applied. A name is
+//! never used twice, so an entry of an earlier start, or of another member, is nobody's.
+//!
+//! What becomes of a proposal may never be heard: its message was lost, or another leader replaced its entry. So all are
+//! given up when the leader changes, and each after a time ([`Pending::expire`]); both say that the outcome is unknown.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
-use crate::ids::{Index, Term};
+use crate::ids::MemberId;
 
-/// The proposals of this member, in the order of their indexes. `P` says whom to tell.
-#[derive(Debug)]
-pub struct Pending<P> {
-    /// Invariant: indexes strictly grow.
-    waiting: VecDeque<(Index, Term, P)>,
+/// Names a proposal: member, start and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProposalId {
+    member: MemberId,
+    start: u64,
+    sequence: u64,
 }
 
-impl<P> Default for Pending<P> {
-    fn default() -> Self {
-        Self { waiting: VecDeque::new() }
+impl ProposalId {
+    /// Bytes of a name.
+    pub const BYTES: usize = 24;
+
+    /// As an entry's context carries it.
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        let numbers = [self.member.0, self.start, self.sequence];
+        for (place, number) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(numbers) {
+            *place = number.to_le_bytes();
+        }
+        bytes
+    }
+
+    /// The name at the front of an entry's context; `None` where nobody waits, as for a leader's first entry.
+    pub fn of_context(context: &[u8]) -> Option<Self> {
+        let bytes = context.first_chunk::<{ Self::BYTES }>()?;
+        let [member, start, sequence] = *bytes.as_chunks::<8>().0.first_chunk::<3>()?;
+        let number = u64::from_le_bytes;
+        Some(Self {
+            member: MemberId(number(member)),
+            start: number(start),
+            sequence: number(sequence),
+        })
     }
 }
 
-/// What became of the proposals up to an applied entry.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Settled<P> {
-    /// Whose entry was applied, if it was one of ours.
-    pub applied: Option<P>,
-    /// Whose entries were replaced by another leader's.
-    pub lost: Vec<P>,
+/// The proposals of this member. `P` says whom to tell.
+#[derive(Debug)]
+pub struct Pending<P> {
+    member: MemberId,
+    start: u64,
+    sequence: u64,
+    /// By number, each with the tick at which it was proposed. Invariant: ticks never fall.
+    waiting: BTreeMap<u64, (u64, P)>,
 }
 
 impl<P> Pending<P> {
-    /// Notes that `proposal` was appended at `index` in `term`.
-    pub fn push(&mut self, index: Index, term: Term, proposal: P) {
-        if let Some((last, _, _)) = self.waiting.back() {
-            assert!(*last < index, "proposal {index} after {last}");
-        }
-        self.waiting.push_back((index, term, proposal));
+    /// `start` differs at every start of this member.
+    pub fn new(member: MemberId, start: u64) -> Self {
+        Self { member, start, sequence: 0, waiting: BTreeMap::new() }
     }
 
-    /// The entry at `index` of `term` was applied.
-    pub fn settle(&mut self, index: Index, term: Term) -> Settled<P> {
-        let mut settled = Settled { applied: None, lost: Vec::new() };
-        while let Some((waiting_index, waiting_term, proposal)) =
-            self.waiting.pop_front_if(|(waiting, _, _)| *waiting <= index)
+    /// A name for the next proposal.
+    pub fn name(&mut self) -> ProposalId {
+        self.sequence += 1;
+        ProposalId { member: self.member, start: self.start, sequence: self.sequence }
+    }
+
+    /// Notes that the proposal that was named last was made, at `tick`.
+    pub fn push(&mut self, id: ProposalId, tick: u64, proposal: P) {
+        assert_eq!(id.sequence, self.sequence, "proposals wait in the order of their names");
+        self.waiting.insert(id.sequence, (tick, proposal));
+    }
+
+    /// An entry with `context` was applied: whose it is, if somebody here waits for it.
+    pub fn settle(&mut self, context: &[u8]) -> Option<P> {
+        let id = ProposalId::of_context(context)?;
+        if (id.member, id.start) != (self.member, self.start) {
+            return None;
+        }
+        self.waiting.remove(&id.sequence).map(|(_, proposal)| proposal)
+    }
+
+    /// Gives up on all that were proposed before `tick`.
+    pub fn expire(&mut self, tick: u64) -> Vec<P> {
+        let mut expired = Vec::new();
+        while let Some(first) = self.waiting.first_entry()
+            && first.get().0 < tick
         {
-            if waiting_index == index && waiting_term == term {
-                settled.applied = Some(proposal);
-            } else {
-                settled.lost.push(proposal);
-            }
+            expired.push(first.remove().1);
         }
-        settled
+        expired
     }
 
-    /// Gives up on all: leadership was lost, and their outcome is unknown.
+    /// Gives up on all: who leads has changed, and their outcome is unknown.
     pub fn fail_all(&mut self) -> Vec<P> {
-        self.waiting.drain(..).map(|(_, _, proposal)| proposal).collect()
+        std::mem::take(&mut self.waiting).into_values().map(|(_, proposal)| proposal).collect()
     }
 
     /// How many wait.
@@ -73,23 +114,52 @@ impl<P> Pending<P> {
 mod tests {
     use super::*;
 
+    fn pending(proposals: &[(u64, &'static str)]) -> (Pending<&'static str>, Vec<[u8; 24]>) {
+        let mut pending = Pending::new(MemberId(7), 3);
+        let names = proposals.iter().map(|(tick, proposal)| {
+            let id = pending.name();
+            pending.push(id, *tick, *proposal);
+            id.to_bytes()
+        });
+        let names = names.collect();
+        (pending, names)
+    }
+
     #[test]
-    fn an_outcome_reaches_its_proposal() {
-        let mut pending = Pending::default();
-        pending.push(Index(4), Term(2), "a");
-        pending.push(Index(5), Term(2), "b");
-        assert_eq!(pending.settle(Index(3), Term(1)), Settled { applied: None, lost: vec![] });
-        assert_eq!(pending.settle(Index(4), Term(2)), Settled { applied: Some("a"), lost: vec![] });
+    fn an_outcome_reaches_its_proposal_once() {
+        let (mut pending, names) = pending(&[(1, "a"), (1, "b")]);
+        assert_eq!(pending.settle(&names[1]), Some("b"), "leaders may append in another order");
+        assert_eq!(pending.settle(&names[0]), Some("a"));
+        assert_eq!(pending.settle(&names[0]), None, "an entry that was appended twice");
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn the_name_may_be_followed_by_more() {
+        let (mut pending, names) = pending(&[(1, "a")]);
+        let mut context = names[0].to_vec();
+        context.extend_from_slice(b"a change of membership");
+        assert_eq!(pending.settle(&context), Some("a"));
+    }
+
+    #[test]
+    fn entries_of_others_are_nobodys() {
+        let (mut pending, names) = pending(&[(1, "a")]);
+        assert_eq!(pending.settle(b""), None);
+        assert_eq!(pending.settle(&names[0][..23]), None);
+        for other in
+            [Pending::<()>::new(MemberId(8), 3).name(), Pending::<()>::new(MemberId(7), 4).name()]
+        {
+            assert_eq!(pending.settle(&other.to_bytes()), None);
+        }
         assert_eq!(pending.len(), 1);
     }
 
     #[test]
-    fn another_term_at_the_index_means_that_ours_was_lost() {
-        let mut pending = Pending::default();
-        pending.push(Index(4), Term(2), "a");
-        pending.push(Index(5), Term(2), "b");
-        let settled = pending.settle(Index(5), Term(3));
-        assert_eq!(settled, Settled { applied: None, lost: vec!["a", "b"] });
-        assert!(pending.is_empty());
+    fn those_that_wait_too_long_are_given_up() {
+        let (mut pending, names) = pending(&[(1, "a"), (2, "b"), (3, "c")]);
+        assert_eq!(pending.expire(3), ["a", "b"]);
+        assert_eq!(pending.settle(&names[0]), None, "applied after all, and nobody waits");
+        assert_eq!(pending.fail_all(), ["c"]);
     }
 }

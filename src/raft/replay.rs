@@ -9,13 +9,35 @@ use urd_wal::disk::ReadDisk;
 
 use super::driver::Fatal;
 use super::entry;
+use super::pending::ProposalId;
 use crate::ids::{Index, Term};
 use crate::limits;
 use crate::store::command::Batch;
+use crate::store::members::FIRST_INDEX;
 use crate::store::{Outcome, Store};
 
+/// Whether what the log holds behind the store's last entry follows it. It does not where the log ends before, or has
+/// another entry in that place: then the store came from another member, with a snapshot, and the log has not begun anew
+/// behind it yet. What it holds is of no use, or of another history.
+///
+/// # Errors
+/// The log cannot be read there.
+pub fn follows<D: ReadDisk>(entries: &Entries<'_, D>, store: &Store) -> Result<bool, Fatal> {
+    let applied = store.applied().0;
+    if (entries.first()..=entries.last()).contains(&applied) {
+        let mut term = None;
+        for_each_entry(entries, applied, applied, |entry| {
+            term = Some(entry.term);
+            Ok::<_, Fatal>(())
+        })?;
+        return Ok(term == Some(store.term().0));
+    }
+    Ok(entries.last() >= applied)
+}
+
 /// The hard state that the log kept, where log and store fit together: the log begins where the store ends, or before,
-/// and holds what is committed.
+/// and holds what is committed; or the store is ahead of it. A store may be of a later term than the hard state is: then
+/// this member has not voted in that term, since a vote is durable before it is given.
 ///
 /// # Errors
 /// They do not, or the hard state is none.
@@ -32,59 +54,63 @@ pub fn hard_state<D: ReadDisk>(
     let gap = |what, found| Fatal::Gap { first, last, what, found };
     let applied = store.applied().0;
     // A log that is empty, or begins behind what the state has, is not the one that made it.
-    let is_missing = recorded.is_none() && applied > 0;
+    let is_missing = recorded.is_none() && applied > FIRST_INDEX.0;
     if is_missing || (last > 0 && first > applied + 1) {
         return Err(gap("the last applied entry", applied));
     }
     // Only a changed commit index is not worth a write, so the log may know of less than the checkpoint.
-    hard_state.commit = hard_state.commit.max(applied);
-    if hard_state.commit > last.max(applied) {
-        return Err(gap("the commit index", hard_state.commit));
+    let committed = hard_state.commit;
+    hard_state.commit = committed.max(applied);
+    let last = if follows(entries, store)? { last.max(applied) } else { applied };
+    // An entry that was committed is the same everywhere.
+    if hard_state.commit > last || (last < entries.last() && committed >= applied) {
+        return Err(gap("the commit index", committed));
+    }
+    if hard_state.term < store.term().0 {
+        hard_state.term = store.term().0;
+        hard_state.vote = 0;
     }
     Ok(hard_state)
 }
 
-/// Applies all that is durable, and publishes it.
+/// Applies all that is durable and follows the store, and publishes it.
 ///
 /// # Errors
 /// An entry that is not there, or not one of ours.
 pub fn replay_all<D: ReadDisk>(entries: &Entries<'_, D>, store: &mut Store) -> Result<(), Fatal> {
-    replay(entries, store, entries.last(), &mut 0)?;
+    if follows(entries, store)? {
+        for_each_entry(entries, store.applied().0 + 1, entries.last(), |entry| {
+            apply(store, entry).map(drop)
+        })?;
+    }
     store.publish();
     Ok(())
-}
-
-/// Applies the log up to `commit`, and adds up its bytes. Returns index and term of the last entry that `store` has.
-pub(super) fn replay<D: ReadDisk>(
-    entries: &Entries<'_, D>,
-    store: &mut Store,
-    commit: u64,
-    bytes: &mut usize,
-) -> Result<(u64, u64), Fatal> {
-    let mut base = (store.applied().0, store.term().0);
-    for_each_entry(entries, base.0 + 1, commit, |entry| {
-        base = (entry.index, entry.term);
-        *bytes += entry.data.len();
-        apply(store, entry).map(drop)
-    })?;
-    Ok(base)
 }
 
 /// Applies one committed entry.
 pub(super) fn apply(store: &mut Store, entry: Entry) -> Result<Vec<Outcome>, Fatal> {
     let (index, term) = (Index(entry.index), Term(entry.term));
-    // A group whose voters never change has no membership entries; members arrive with their own handling.
-    debug_assert_eq!(entry.entry_type, EntryType::EntryNormal);
     let batch = decode_batch(entry)?;
     Ok(store.apply(index, term, &batch))
 }
 
-/// The requests of an entry.
+/// The requests of an entry. Those that change raft's configuration come one at a time, in raft's own kind of entry,
+/// whose data are for raft and whose context is our batch.
 ///
 /// # Errors
-/// Its data is not a batch of ours.
+/// It is not a batch of ours, or not one for that kind of entry.
 pub fn decode_batch(entry: Entry) -> Result<Batch, Fatal> {
-    Batch::decode(entry.data).map_err(|source| Fatal::Batch { index: entry.index, source })
+    let Entry { index, entry_type, data, mut context, .. } = entry;
+    let is_conf_change = entry_type != EntryType::EntryNormal;
+    let batch =
+        if is_conf_change { context.split_off(context.len().min(ProposalId::BYTES)) } else { data };
+    let batch = Batch::decode(batch).map_err(|source| Fatal::Batch { index, source })?;
+    let changes = batch.commands().iter().filter(|command| command.is_conf_change()).count();
+    if changes == usize::from(is_conf_change) && (!is_conf_change || batch.len() == 1) {
+        Ok(batch)
+    } else {
+        Err(Fatal::Misplaced { index })
+    }
 }
 
 /// Reads entries `low..=high` in bounded pieces.

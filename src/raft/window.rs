@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 /// A handle that the driver and raft-rs's `RawNode` share on one thread.
@@ -27,6 +27,8 @@ struct Inner {
     bytes: usize,
     hard_state: HardState,
     conf_state: ConfState,
+    /// What a member that is behind the window is sent: a state that is published.
+    snapshot: SnapshotMetadata,
 }
 
 impl Window {
@@ -38,7 +40,17 @@ impl Window {
             bytes: 0,
             hard_state,
             conf_state,
+            snapshot: SnapshotMetadata::default(),
         })))
+    }
+
+    /// A snapshot of another member has replaced the state: the log goes on behind `base` (index and term).
+    pub fn restart(&self, base: (u64, u64), conf_state: ConfState) {
+        let mut inner = self.0.borrow_mut();
+        inner.base = base;
+        inner.entries.clear();
+        inner.bytes = 0;
+        inner.conf_state = conf_state;
     }
 
     /// Appends `entries`; those that stand at or behind the first one's index are replaced (a raft conflict).
@@ -83,6 +95,23 @@ impl Window {
         let known = index.checked_sub(inner.base.0).expect("invariant: the base was applied");
         let known = usize::try_from(known).expect("invariant: the window fits in memory");
         inner.entries.range(known.min(inner.entries.len())..).cloned().collect()
+    }
+
+    /// The group as it was restored, or as the last change of it that was applied has left it.
+    pub fn set_conf_state(&self, conf_state: ConfState) {
+        self.0.borrow_mut().conf_state = conf_state;
+    }
+
+    /// Bytes of data in its entries.
+    pub fn bytes(&self) -> usize {
+        self.0.borrow().bytes
+    }
+
+    /// What was published last can be sent to a member that is behind the window, as raft will order it.
+    pub fn set_snapshot(&self, index: u64, term: u64, conf_state: ConfState) {
+        let snapshot = &mut self.0.borrow_mut().snapshot;
+        (snapshot.index, snapshot.term) = (index, term);
+        snapshot.set_conf_state(conf_state);
     }
 
     /// What raft holds as its hard state from here on.
@@ -171,8 +200,15 @@ impl Storage for Window {
         Ok(self.0.borrow().last_index())
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    /// Says which state will be sent. Its pages go their own way (`catch_up`), not through raft.
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        let metadata = self.0.borrow().snapshot.clone();
+        if metadata.index == 0 || metadata.index < request_index {
+            return Err(StorageError::SnapshotTemporarilyUnavailable.into());
+        }
+        let mut snapshot = Snapshot::default();
+        snapshot.set_metadata(metadata);
+        Ok(snapshot)
     }
 }
 
@@ -220,6 +256,32 @@ mod tests {
         window.append(&[entry(2, 2, 1)]);
         assert_eq!(window.last_index().unwrap(), 2);
         assert_eq!(window.term(2).unwrap(), 2);
+    }
+
+    #[test]
+    fn a_snapshot_is_what_was_published_last() {
+        let window = window();
+        let none = window.snapshot(0, 2).unwrap_err();
+        assert_eq!(none, raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        let conf_state = ConfState { voters: vec![1, 2], ..ConfState::default() };
+        window.set_snapshot(7, 3, conf_state.clone());
+        assert!(window.snapshot(8, 2).is_err(), "a later one is wanted");
+        let snapshot = window.snapshot(0, 2).unwrap();
+        let metadata = snapshot.get_metadata();
+        assert_eq!((metadata.index, metadata.term), (7, 3));
+        assert_eq!(*metadata.get_conf_state(), conf_state);
+        assert!(snapshot.get_data().is_empty());
+    }
+
+    #[test]
+    fn a_window_restarts_behind_a_snapshot() {
+        let window = window();
+        window.append(&[entry(1, 1, 1), entry(2, 1, 1), entry(3, 1, 1)]);
+        window.restart((9, 4), ConfState::default());
+        assert_eq!((window.first_index().unwrap(), window.last_index().unwrap()), (10, 9));
+        assert_eq!(window.term(9).unwrap(), 4);
+        window.append(&[entry(10, 4, 1)]);
+        assert_eq!(window.last_index().unwrap(), 10);
     }
 
     #[test]

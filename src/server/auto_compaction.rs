@@ -12,7 +12,7 @@ use prost::Message;
 use urd_proto::etcdserverpb::CompactionRequest;
 
 use super::shard::Shard;
-use crate::api::call::{Encoded, Reply, ReplyStream, Status};
+use super::told::Told;
 use crate::api::node::Node;
 use crate::config::AutoCompaction;
 use crate::ids::Revision;
@@ -40,7 +40,7 @@ pub async fn run(shard: Rc<Shard>, mode: AutoCompaction) {
         {
             tracing::info!(revision = revision.0, "compacting by itself");
             let request = CompactionRequest { revision: revision.0, physical: false };
-            let reply = Box::new(Told { revision });
+            let reply = Box::new(Told { what: "compact by itself" });
             shard.propose(Kind::Compaction, &request.encode_to_vec().into(), reply);
         }
     }
@@ -88,34 +88,6 @@ impl Plan {
         }
         self.looks_since = 0;
         Some(oldest)
-    }
-}
-
-/// Hears what became of a compaction.
-struct Told {
-    revision: Revision,
-}
-
-impl Reply for Told {
-    fn unary(self: Box<Self>, _: Encoded) {
-        tracing::debug!(revision = self.revision.0, "compacted by itself");
-    }
-
-    fn fail(self: Box<Self>, status: Status) {
-        // A client was quicker, or the leader changed: the next look sees to it.
-        tracing::debug!(revision = self.revision.0, "not compacted: {}", status.message);
-    }
-
-    fn stream(self: Box<Self>) -> Box<dyn ReplyStream> {
-        unreachable!("invariant: a compaction is answered once")
-    }
-
-    fn cancelled(&self) -> bool {
-        false
-    }
-
-    fn congested(&self) -> bool {
-        false
     }
 }
 

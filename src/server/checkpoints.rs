@@ -54,6 +54,12 @@ impl<D: Disk> Checkpoints<D> {
         Some(PAUSE.mul_f64(part.min(PAUSES_MAX)))
     }
 
+    /// Another file has taken the place of the one they are written to.
+    pub fn replace(&mut self, file: CheckpointFile<D>) {
+        self.file = Rc::new(file);
+        self.not_before = None;
+    }
+
     /// One has begun.
     pub fn begin(&mut self) {
         self.not_before = None;

@@ -2,7 +2,8 @@
 //!
 //! `LOCK` is held by an advisory lock (flock) while a server runs; the kernel lets go of it however the process ends.
 //! `identity.json` is written once, before the first log record: later starts take the ids from it, whatever the flags
-//! say, since the log was written under them.
+//! say, since the log was written under them. Of a new cluster it names all first members, with which its store begins
+//! ([`bootstrap`](super::bootstrap)) as long as there is no checkpoint.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -13,10 +14,14 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::identity::FirstMember;
+
 const LOCK: &str = "LOCK";
 const IDENTITY: &str = "identity.json";
 const IDENTITY_NEW: &str = "identity.json.new";
-const IDENTITY_FORMAT: u32 = 1;
+const IDENTITY_FORMAT: u32 = 2;
+/// The format of versions that ran alone and kept no members.
+const IDENTITY_FORMAT_ALONE: u32 = 1;
 
 /// Why a data directory cannot be used.
 #[derive(Debug, Error)]
@@ -61,14 +66,32 @@ pub struct StoredIdentity {
     pub cluster_id: u64,
     /// This member's id.
     pub member_id: u64,
-    /// The ids of the group's first voters.
-    pub voters: Vec<u64>,
+    /// The members that the cluster began with; of one that this member joined, none.
+    pub first_members: Vec<FirstMember>,
+}
+
+/// What format 1 had.
+#[derive(Deserialize)]
+struct Alone {
+    cluster_id: u64,
+    member_id: u64,
+    voters: Vec<u64>,
 }
 
 impl StoredIdentity {
     /// An identity of the present format.
-    pub fn new(cluster_id: u64, member_id: u64, voters: Vec<u64>) -> Self {
-        Self { format: IDENTITY_FORMAT, cluster_id, member_id, voters }
+    pub fn new(cluster_id: u64, member_id: u64, first_members: Vec<FirstMember>) -> Self {
+        Self { format: IDENTITY_FORMAT, cluster_id, member_id, first_members }
+    }
+
+    /// Format 1 knew no names and URLs: this member's own are put in their place.
+    pub fn complete(&mut self, name: &str, peer_urls: &[String]) {
+        for member in &mut self.first_members {
+            if member.id == self.member_id && member.name.is_empty() {
+                name.clone_into(&mut member.name);
+                peer_urls.clone_into(&mut member.peer_urls);
+            }
+        }
     }
 }
 
@@ -155,16 +178,29 @@ impl DataDir {
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<StoredIdentity, DataDirError> {
     let malformed = |what: String| DataDirError::Identity { path: path.to_owned(), what };
-    let identity: StoredIdentity = serde_json::from_slice(bytes)
-        .map_err(|error| malformed(format!("not readable: {error}")))?;
-    if identity.format != IDENTITY_FORMAT {
+    let unreadable = |error| malformed(format!("not readable: {error}"));
+    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let format = value.get("format").and_then(serde_json::Value::as_u64);
+    if format > Some(u64::from(IDENTITY_FORMAT)) {
         return Err(malformed(format!(
             "format {} was written by a newer version, this one reads format {IDENTITY_FORMAT}",
-            identity.format
+            format.unwrap_or_default()
         )));
     }
-    if identity.member_id == 0 || !identity.voters.contains(&identity.member_id) {
-        return Err(malformed("the member is not among the voters".to_owned()));
+    let identity = if format == Some(u64::from(IDENTITY_FORMAT_ALONE)) {
+        let Alone { cluster_id, member_id, voters } =
+            serde_json::from_value(value).map_err(unreadable)?;
+        let first = |id| FirstMember { id, name: String::new(), peer_urls: Vec::new() };
+        StoredIdentity::new(cluster_id, member_id, voters.into_iter().map(first).collect())
+    } else {
+        serde_json::from_value(value).map_err(unreadable)?
+    };
+    let mut ids: Vec<u64> = identity.first_members.iter().map(|member| member.id).collect();
+    ids.sort_unstable();
+    let is_doubled = ids.windows(2).any(|pair| pair.first() == pair.last());
+    let is_missing = !ids.is_empty() && !ids.contains(&identity.member_id);
+    if identity.member_id == 0 || is_missing || is_doubled {
+        return Err(malformed("the member is not among the first members".to_owned()));
     }
     Ok(identity)
 }
@@ -194,8 +230,13 @@ fn io_error(context: &'static str, path: &Path, source: io::Error) -> DataDirErr
 mod tests {
     use super::*;
 
+    fn first_member(id: u64) -> FirstMember {
+        let peer_urls = vec!["http://127.0.0.1:2380".to_owned()];
+        FirstMember { id, name: "a".to_owned(), peer_urls }
+    }
+
     fn fresh() -> StoredIdentity {
-        StoredIdentity::new(1, 2, vec![2])
+        StoredIdentity::new(1, 2, vec![first_member(2)])
     }
 
     #[test]
@@ -206,7 +247,7 @@ mod tests {
         assert_eq!(data_dir.stored_identity().unwrap(), None);
         assert_eq!(data_dir.identity(fresh(), &log).unwrap(), fresh());
         assert_eq!(data_dir.stored_identity().unwrap(), Some(fresh()));
-        let other = StoredIdentity::new(7, 8, vec![8]);
+        let other = StoredIdentity::new(7, 8, vec![first_member(8)]);
         assert_eq!(data_dir.identity(other, &log).unwrap(), fresh());
     }
 
@@ -245,13 +286,33 @@ mod tests {
         for content in [
             "",
             "{}",
+            r#"{"format":3,"cluster_id":1,"member_id":2,"first_members":[]}"#,
             r#"{"format":2,"cluster_id":1,"member_id":2,"voters":[2]}"#,
+            r#"{"format":2,"cluster_id":1,"member_id":0,"first_members":[]}"#,
+            r#"{"format":2,"cluster_id":1,"member_id":2,"first_members":[{"id":3,"name":"a","peer_urls":[]}]}"#,
+            r#"{"format":1,"cluster_id":1,"member_id":2,"voters":[2,2]}"#,
+            r#"{"cluster_id":1,"member_id":2,"first_members":[]}"#,
             r#"{"format":1,"cluster_id":1,"member_id":2,"voters":[3]}"#,
         ] {
             fs::write(directory.path().join(IDENTITY), content).unwrap();
             let found = data_dir.identity(fresh(), &directory.path().join("wal"));
             assert!(matches!(found, Err(DataDirError::Identity { .. })), "{content}");
         }
+    }
+
+    #[test]
+    fn the_first_format_is_read_for_a_member_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let data_dir = DataDir::open(directory.path()).unwrap();
+        let content = r#"{"format":1,"cluster_id":1,"member_id":2,"voters":[2]}"#;
+        fs::write(directory.path().join(IDENTITY), content).unwrap();
+        let mut stored = data_dir.stored_identity().unwrap().unwrap();
+        let expected = fresh();
+        let [own] = &expected.first_members[..] else { panic!("one member") };
+        stored.complete(&own.name, &own.peer_urls);
+        assert_eq!(stored, expected);
+        stored.complete("other", &[]);
+        assert_eq!(stored, expected, "only what was missing is put in");
     }
 
     #[test]

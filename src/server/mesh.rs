@@ -8,12 +8,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use glommio::channels::shared_channel::{ConnectedSender, SharedReceiver, SharedSender};
 use glommio::net::AcceptedTcpStream;
 
 use super::signal::Signal;
 use crate::api::node::{LeaseAnswer, LeaseQuestion};
-use crate::error::Unavailable;
+use crate::error::{Error, Unavailable};
+use crate::ids::MemberId;
 use crate::store::Outcome;
 use crate::store::command::BatchBuilder;
 
@@ -34,12 +36,30 @@ pub enum ToLog {
         /// The requests.
         batch: BatchBuilder,
     },
+    /// Propose this change of the members, a batch of one request; answered like [`ToLog::Propose`].
+    Reconfigure {
+        /// Who asks.
+        shard: usize,
+        /// Comes back with the answer.
+        key: Key,
+        /// The change.
+        change: Bytes,
+    },
     /// A read index is wanted; answered by [`ToShard::Readable`].
     Read {
         /// Who asks.
         shard: usize,
         /// Comes back with the answer.
         key: Key,
+    },
+    /// Hand leadership over; answered by [`ToShard::Moved`].
+    MoveLeader {
+        /// Who asks.
+        shard: usize,
+        /// Comes back with the answer.
+        key: Key,
+        /// To whom.
+        to: MemberId,
     },
     /// A defragmentation was asked for.
     Defragment,
@@ -81,6 +101,13 @@ pub enum ToShard {
     Leases {
         /// The questions, and their answers.
         answers: Vec<(Key, LeaseAnswer)>,
+    },
+    /// Leadership has moved, or not.
+    Moved {
+        /// The question.
+        key: Key,
+        /// Whether it has.
+        outcome: Result<(), Error>,
     },
     /// A new state was published, and this shard has watchers.
     Published,

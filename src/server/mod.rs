@@ -19,23 +19,28 @@
 
 mod aside;
 mod auto_compaction;
+pub mod bootstrap;
 mod checkpoints;
+mod corruption;
 mod cpus;
 pub mod data_dir;
 mod defragment;
+mod discovery;
+mod executor;
 mod frontend;
 mod lessor;
 mod log_shard;
 mod mesh;
 mod placement;
+mod publish;
 mod shard;
 mod signal;
 mod start;
+mod told;
 mod warming;
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::mpsc;
@@ -44,26 +49,25 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use futures_lite::future::zip;
 use glommio::{LocalExecutorBuilder, Placement as CorePlacement};
-use urd_wal::disk::uring::UringDisk;
+use urd_proto::etcdserverpb::Member as ProtoMember;
 
-use self::checkpoints::Checkpoints;
+use self::bootstrap::Known;
 use self::data_dir::{DataDir, StoredIdentity};
+use self::executor::LogExecutor;
 use self::frontend::Frontend;
-use self::log_shard::{Inbox, LogShard, Port};
+use self::log_shard::Membership;
 use self::mesh::{Link, Outbox, ToShard};
-use self::placement::Placement;
 use self::shard::{Shard, Shared, Uplink, Watching};
 pub use self::start::RunError;
-use self::warming::Warming;
 use crate::api::node::{Identity, Limits, Published};
-use crate::config::{AutoCompaction, ClusterState, Config, ListenUrl};
+use crate::config::{ClusterState, Config, ListenUrl};
 use crate::ids::{ClusterId, Index, MemberId, Term};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::net;
-use crate::raft::{self, Driver};
+use crate::raft;
 use crate::store::Store;
-use crate::tree::checkpoint::{self, CheckpointFile, Opened};
+use crate::url::Url;
 
 /// The name of the checkpoint file in the tree's directory.
 pub const CHECKPOINT_FILE: &str = "checkpoint";
@@ -81,25 +85,58 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let log_dir = config.log_dir();
     data_dir::make_private(&log_dir)?;
     data_dir::make_private(&config.tree_dir())?;
-    let computed = config.identity();
-    let fresh = StoredIdentity::new(computed.cluster.0, computed.member.0, vec![computed.member.0]);
-    let stored = match config.initial_cluster_state {
-        ClusterState::New => data_dir.identity(fresh, &log_dir)?,
-        ClusterState::Existing => data_dir.stored_identity()?.ok_or(RunError::NothingToJoin)?,
-    };
+    let (stored, known) = identity(config, &data_dir, &log_dir)?;
     let clients = listen(&config.listen_client_urls, "clients")?;
     let http = listen(&config.listen_client_http_urls, "clients over HTTP")?;
     let metrics = listen(&config.listen_metrics_urls, "metrics")?;
-    // Nothing is served there before there are other members; holding the port finds a clash now.
-    let _peers = listen(&config.listen_peer_urls, "peers")?;
+    let peer_listeners = listen(&config.listen_peer_urls, "peers")?;
 
     let member = Member {
         config,
         stored,
+        known,
         listeners: clients.into_iter().chain(http).chain(metrics).collect(),
+        peer_listeners,
         stop,
     };
     member.run()
+}
+
+/// Who this member is, and the members of the cluster that it joins, as long as its own state does not tell them.
+fn identity(
+    config: &Config,
+    data_dir: &DataDir,
+    log_dir: &Path,
+) -> Result<(StoredIdentity, Option<Known>), RunError> {
+    if let Some(mut stored) = data_dir.stored_identity()? {
+        stored.complete(&config.name, &texts(&config.initial_advertise_peer_urls));
+        let has_state = std::fs::metadata(config.tree_dir().join(CHECKPOINT_FILE))
+            .is_ok_and(|file| file.len() > 0);
+        // It has joined, and no state has come yet.
+        let is_joining = stored.first_members.is_empty() && !has_state;
+        let known = is_joining.then(|| discovery::members(config)).transpose()?;
+        return Ok((stored, known));
+    }
+    match config.initial_cluster_state {
+        ClusterState::New => {
+            let fresh = bootstrap::of_new_cluster(config);
+            let own = MemberId(fresh.member_id);
+            // Who runs already would say so; nobody has to run.
+            if config.initial_cluster.members.len() > 1
+                && let Ok(known) = discovery::members(config)
+                && known.cluster.0 == fresh.cluster_id
+                && known.has_started(own)
+            {
+                return Err(bootstrap::AlreadyBootstrapped(own).into());
+            }
+            Ok((data_dir.identity(fresh, log_dir)?, None))
+        }
+        ClusterState::Existing => {
+            let known = discovery::members(config)?;
+            let stored = data_dir.identity(known.join(config)?, log_dir)?;
+            Ok((stored, Some(known)))
+        }
+    }
 }
 
 fn listen(urls: &[ListenUrl], purpose: &'static str) -> Result<Vec<net::Bound>, RunError> {
@@ -129,7 +166,10 @@ fn bind(address: SocketAddr) -> Result<net::Bound, net::BindError> {
 struct Member<'a> {
     config: &'a Config,
     stored: StoredIdentity,
+    /// The cluster that it joins.
+    known: Option<Known>,
     listeners: Vec<net::Bound>,
+    peer_listeners: Vec<net::Bound>,
     stop: Arc<AtomicBool>,
 }
 
@@ -163,39 +203,56 @@ impl Member<'_> {
         let (tell, told) = mpsc::channel();
         let log_cpu =
             *cpus.first().ok_or_else(|| RunError::Cpus("no processor to run on".into()))?;
-        let log = LogExecutor {
-            directory: self.config.log_dir(),
-            tree_directory: self.config.tree_dir(),
-            snapshot_count: self.config.snapshot_count,
-            raft: self.raft_options()?,
-            tick: self.config.heartbeat_interval,
-            auto_compaction: self.config.auto_compaction,
-            shared,
-            options,
-            listeners: self.listeners,
-            open,
-            stop: self.stop,
-            tell: tell.clone(),
-            cpus: cpus.clone(),
-        };
+        let (config, member) = (self.config, MemberId(self.stored.member_id));
+        let log = self.log_executor(shared, open, cpus, tell.clone())?;
         let log_thread = spawn("urd-log", log_cpu, move || async move {
             let ended = log.run(log_ends).await;
             // Nobody listens once the start was given up; then there is nothing left to say.
             tell.send(Said::Ended(ended)).ok();
         })?;
 
-        let clients = self.config.advertise_client_urls.iter().map(|url| url.as_str());
-        listen_to_the_log_shard(
-            &told,
-            MemberId(self.stored.member_id),
-            &clients.collect::<Vec<_>>(),
-        )?;
+        let clients = config.advertise_client_urls.iter().map(|url| url.as_str());
+        listen_to_the_log_shard(&told, member, &clients.collect::<Vec<_>>())?;
         // The log shard's last words were for the others to end as well.
         for thread in std::iter::once(log_thread).chain(threads) {
             thread.join().map_err(|error| RunError::Executor { what: error.to_string() })?;
         }
         tracing::info!("stopped");
         Ok(())
+    }
+
+    fn log_executor(
+        self,
+        shared: Arc<Shared>,
+        open: Vec<Arc<AtomicUsize>>,
+        cpus: Vec<usize>,
+        tell: mpsc::Sender<Said>,
+    ) -> Result<LogExecutor, RunError> {
+        let config = self.config;
+        Ok(LogExecutor {
+            directory: config.log_dir(),
+            tree_directory: config.tree_dir(),
+            snapshot_count: config.snapshot_count,
+            raft: self.raft_options()?,
+            options: self.net_options(),
+            stored: self.stored,
+            joins: self.known.map(|known| known.members).unwrap_or_default(),
+            force_new_cluster: config.force_new_cluster,
+            corruption: corruption::Checks {
+                newest: config.corrupt_check_time,
+                compacted: config.compact_hash_check_time,
+            },
+            tick: config.heartbeat_interval,
+            auto_compaction: config.auto_compaction,
+            membership: Membership::new(config.election_timeout),
+            shared,
+            listeners: self.listeners,
+            peer_listeners: self.peer_listeners,
+            open,
+            stop: self.stop,
+            tell,
+            cpus,
+        })
     }
 
     fn cpus(&self) -> Result<Vec<usize>, RunError> {
@@ -219,22 +276,26 @@ impl Member<'_> {
 
     fn shared(&self, shards: usize) -> Result<Shared, RunError> {
         let config = self.config;
-        let texts =
-            |urls: &[crate::config::Url]| urls.iter().map(|url| url.as_str().to_owned()).collect();
         Ok(Shared {
             identity: Identity {
                 cluster: ClusterId(self.stored.cluster_id),
                 member: MemberId(self.stored.member_id),
-                name: config.name.clone(),
-                peer_urls: texts(&config.initial_advertise_peer_urls),
-                client_urls: texts(&config.advertise_client_urls),
             },
+            told: ProtoMember {
+                id: self.stored.member_id,
+                name: config.name.clone(),
+                client_ur_ls: texts(&config.advertise_client_urls),
+                ..ProtoMember::default()
+            },
+            strict_reconfig_check: config.strict_reconfig_check,
             limits: Limits {
                 request_bytes: config.max_request_bytes,
                 txn_ops: config.max_txn_ops,
                 watch_progress_interval: config.watch_progress_notify_interval,
                 quota_bytes: config.quota_bytes,
+                learners: config.max_learners,
                 lease_ttl_min: config.lease_ttl_min(),
+                election_timeout: config.election_timeout,
             },
             start: random()?,
             published: ArcSwap::from_pointee(Published {
@@ -255,10 +316,13 @@ impl Member<'_> {
         let config = self.config;
         Ok(raft::Options {
             member: MemberId(self.stored.member_id),
-            voters: self.stored.voters.iter().copied().map(MemberId).collect(),
             election_ticks: usize::try_from(config.election_ticks()).unwrap_or(usize::MAX).max(2),
             pre_vote: config.pre_vote,
             start: random()?,
+            request_ticks: u64::try_from(
+                limits::REQUEST_TIMEOUT.as_nanos() / config.heartbeat_interval.as_nanos().max(1),
+            )
+            .unwrap_or(u64::MAX),
         })
     }
 
@@ -273,6 +337,10 @@ impl Member<'_> {
             ..net::Options::default()
         }
     }
+}
+
+fn texts(urls: &[Url]) -> Vec<String> {
+    urls.iter().map(|url| url.as_str().to_owned()).collect()
 }
 
 /// A number that nobody can foresee and no earlier start had.
@@ -303,147 +371,6 @@ fn listen_to_the_log_shard(
             Ok(Said::Ended(ended)) => return ended,
             Err(mpsc::RecvError) => {
                 return Err(RunError::Executor { what: "the log shard's thread ended".into() });
-            }
-        }
-    }
-}
-
-/// Everything that the log shard's executor takes along.
-struct LogExecutor {
-    directory: std::path::PathBuf,
-    tree_directory: std::path::PathBuf,
-    snapshot_count: u64,
-    raft: raft::Options,
-    tick: Duration,
-    auto_compaction: AutoCompaction,
-    shared: Arc<Shared>,
-    options: net::Options,
-    listeners: Vec<net::Bound>,
-    open: Vec<Arc<AtomicUsize>>,
-    stop: Arc<AtomicBool>,
-    tell: mpsc::Sender<Said>,
-    /// Those of all shards.
-    cpus: Vec<usize>,
-}
-
-type MemberDriver = Driver<UringDisk, Vec<log_shard::Part>, log_shard::Reader>;
-
-type LogEnd = (
-    glommio::channels::shared_channel::SharedSender<ToShard>,
-    glommio::channels::shared_channel::SharedReceiver<mesh::ToLog>,
-);
-
-impl LogExecutor {
-    async fn run(self, log_ends: Vec<LogEnd>) -> Result<(), RunError> {
-        let inbox = Rc::new(Inbox::new(Warming::new(&self.cpus)));
-        let local = Shard::new(0, Arc::clone(&self.shared), Uplink::Local(Rc::clone(&inbox)));
-        let compacting = auto_compaction::run(Rc::clone(&local), self.auto_compaction);
-        glommio::spawn_local(compacting).detach();
-        let own_open = self.open.first().map(Arc::clone).unwrap_or_default();
-        let mut ports =
-            vec![Rc::new(Port::Local(Frontend::start(local, self.options.clone(), own_open)))];
-        for (to_shard, at_log) in log_ends {
-            let (outbox, receiver) = zip(Outbox::connect(to_shard), at_log.connect()).await;
-            ports.push(Rc::new(Port::Mesh(outbox)));
-            let inbox = Rc::clone(&inbox);
-            glommio::spawn_local(async move {
-                while let Some(message) = receiver.recv().await {
-                    inbox.push(message);
-                }
-            })
-            .detach();
-        }
-
-        let (driver, file) = self.open_driver().await?;
-        let checkpoints = Checkpoints::new(file, self.snapshot_count);
-        let shared = Arc::clone(&self.shared);
-        let log_shard = LogShard::new(driver, shared, ports.clone(), inbox, checkpoints);
-        let accepting = Rc::new(RefCell::new(Vec::new()));
-        let placement = Rc::new(Placement::new(self.open));
-        let on_ready = {
-            let (accepting, ports) = (Rc::clone(&accepting), ports.clone());
-            let (listeners, tell) = (self.listeners, self.tell);
-            move || {
-                for bound in listeners {
-                    let task = accept(bound.listen(), ports.clone(), Rc::clone(&placement));
-                    accepting.borrow_mut().push(glommio::spawn_local(task));
-                }
-                // Nobody listens once the start was given up.
-                tell.send(Said::Ready).ok();
-            }
-        };
-        let drained = ports.clone();
-        let on_stop = move || {
-            tracing::info!("stopping: no new connections, answering calls in flight");
-            // Dropping a task cancels it, and with it its listener.
-            accepting.borrow_mut().clear();
-            for port in &drained {
-                port.post(ToShard::Drain);
-            }
-        };
-        let ended = log_shard::run(log_shard, self.tick, self.stop, on_ready, on_stop).await;
-        for port in &ports {
-            port.post(ToShard::End);
-        }
-        Ok(ended?)
-    }
-
-    /// Opens the checkpoint and the log, and applies the log to the checkpoint.
-    async fn open_driver(&self) -> Result<(MemberDriver, CheckpointFile<UringDisk>), RunError> {
-        let opened = self.open_tree().await?;
-        let checkpoint = opened.checkpoint.map(|meta| meta.stamp.index.0);
-        let store = Store::open(opened.tree)?;
-        let directory = || self.directory.display().to_string();
-        let failed = |source| RunError::OpenLog { directory: directory(), source };
-        let disk = UringDisk::open(&self.directory)
-            .await
-            .map_err(|source| RunError::LogDir { directory: directory(), source })?;
-        let options = urd_wal::Options {
-            segment_bytes: limits::SEGMENT_BYTES,
-            ..urd_wal::Options::new(random()?)
-        };
-        let (log, recovered) = urd_wal::Log::open(disk, options).await.map_err(failed)?;
-        for warning in &recovered.warnings {
-            tracing::warn!("{warning}");
-        }
-        tracing::info!(
-            checkpoint,
-            first = log.first_index(),
-            last = log.last_index(),
-            "opened checkpoint and log"
-        );
-        let driver = Driver::open(&self.raft, log, &recovered, store).map_err(RunError::Replay)?;
-        Ok((driver, opened.file))
-    }
-
-    async fn open_tree(&self) -> Result<Opened<UringDisk>, RunError> {
-        let directory = || self.tree_directory.display().to_string();
-        let disk = UringDisk::open(&self.tree_directory)
-            .await
-            .map_err(|source| RunError::TreeDir { directory: directory(), source })?;
-        let opened = checkpoint::open(disk, CHECKPOINT_FILE).await?;
-        for warning in &opened.warnings {
-            tracing::warn!("{warning}");
-        }
-        Ok(opened)
-    }
-}
-
-/// Accepts connections and hands each to the shard that serves it best.
-async fn accept(listener: net::Listener, ports: Vec<Rc<Port>>, placement: Rc<Placement>) {
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => {
-                let shard = placement.place();
-                ports
-                    .get(shard)
-                    .expect("invariant: every shard has a port")
-                    .post(ToShard::Connection(accepted));
-            }
-            Err(error) => {
-                // Out of file descriptors, mostly: connections that close will free some.
-                tracing::warn!(%error, "cannot accept a connection");
-                glommio::timer::sleep(Duration::from_millis(100)).await;
             }
         }
     }

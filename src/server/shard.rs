@@ -12,12 +12,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use slab::Slab;
 use tokio::sync::{oneshot, watch};
+use urd_proto::etcdserverpb::Member;
 use urd_wal::disk::uring::UringDisk;
 
 use super::log_shard::Inbox;
@@ -27,10 +28,11 @@ use crate::api::call::{Call, Reply, Service};
 use crate::api::node::{Identity, LeaseAnswer, LeaseQuestion, Limits, Node, Published, Read};
 use crate::api::v3::watch::Hub;
 use crate::api::{http, v3};
-use crate::error::Unavailable;
-use crate::ids::LeaseId;
+use crate::error::{Error, Unavailable};
+use crate::ids::{LeaseId, MemberId};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::random::SplitMix64;
 use crate::store::command::{BatchBuilder, Kind};
 
 /// Batches that one shard may have handed over without an answer; then its open batch grows instead.
@@ -57,6 +59,10 @@ impl Uplink {
 pub struct Shared {
     /// Fixed facts.
     pub identity: Identity,
+    /// What this member tells of itself: id, name, client URLs.
+    pub told: Member,
+    /// `--strict-reconfig-check`.
+    pub strict_reconfig_check: bool,
     /// Fixed limits.
     pub limits: Limits,
     /// A random number of this start.
@@ -123,8 +129,13 @@ pub struct Shard {
     open_questions: RefCell<Vec<(Key, LeaseQuestion)>>,
     /// Those in `open_questions`, and those handed over.
     asked: RefCell<Slab<Asked>>,
+    /// Who waits for leadership to move.
+    moving: RefCell<Slab<oneshot::Sender<Result<(), Error>>>>,
+    /// No leader is known, since when; whether for a while.
+    leaderless_since: Cell<Option<Instant>>,
+    leaderless: watch::Sender<bool>,
     /// Chooses ids for leases.
-    lease_ids: RefCell<IdSequence>,
+    lease_ids: RefCell<SplitMix64>,
     /// Calls in `open` and `sent`, and the bytes of their batches.
     waiting: Cell<usize>,
     waiting_bytes: Cell<usize>,
@@ -139,25 +150,12 @@ pub struct Shard {
     draining: watch::Sender<bool>,
 }
 
-/// Numbers that look random and do not repeat within 2^64 of them: SplitMix64.
-struct IdSequence(u64);
-
-impl IdSequence {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut id = self.0;
-        id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        id ^ (id >> 31)
-    }
-}
-
 impl Shard {
     /// A shard whose tasks are not started yet; see [`Shard::start`].
     pub fn new(id: usize, shared: Arc<Shared>, uplink: Uplink) -> Rc<Self> {
         let hub = Hub::new(shared.limits.request_bytes + limits::REQUEST_OVERHEAD_BYTES);
         // Each shard's sequence begins elsewhere.
-        let seed = IdSequence(shared.start.wrapping_add(id as u64)).next();
+        let seed = SplitMix64::new(shared.start.wrapping_add(id as u64)).next();
         Rc::new(Self {
             id,
             shared,
@@ -168,7 +166,10 @@ impl Shard {
             sent_reads: RefCell::default(),
             open_questions: RefCell::default(),
             asked: RefCell::default(),
-            lease_ids: RefCell::new(IdSequence(seed)),
+            moving: RefCell::default(),
+            leaderless_since: Cell::new(None),
+            leaderless: watch::Sender::new(false),
+            lease_ids: RefCell::new(SplitMix64::new(seed)),
             waiting: Cell::new(0),
             waiting_bytes: Cell::new(0),
             large_answers: Cell::new(0),
@@ -215,7 +216,9 @@ impl Shard {
         glommio::spawn_local(async move {
             loop {
                 glommio::timer::sleep(Duration::from_millis(500)).await;
-                shard.end_overdue(Instant::now());
+                let now = Instant::now();
+                shard.end_overdue(now);
+                shard.look_for_leader(now);
             }
         })
         .detach();
@@ -291,6 +294,10 @@ impl Shard {
                     }
                 }
             }
+            ToShard::Moved { key, outcome } => {
+                // Whoever waited may have gone.
+                self.moving.borrow_mut().remove(key).send(outcome).ok();
+            }
             ToShard::Published => self.news.set(),
             ToShard::Connection(_) | ToShard::Drain | ToShard::End => {
                 unreachable!("the frontend and the executor take these")
@@ -308,12 +315,31 @@ impl Shard {
         waiters
     }
 
+    /// Whether so much waits that nothing more is taken.
+    fn is_full(&self) -> bool {
+        self.waiting.get() >= limits::PROPOSALS_PER_SHARD_MAX
+            || self.waiting_bytes.get() >= limits::PROPOSAL_BYTES_PER_SHARD_MAX
+    }
+
     fn watching(&self) -> &Watching {
         self.shared.watching.get(self.id).expect("invariant: every shard has a place there")
     }
 
     fn add_bytes(&self, bytes: usize) {
         self.waiting_bytes.set(self.waiting_bytes.get() + bytes);
+    }
+
+    /// Notes whether there has been no leader for a while: three election timeouts, as in etcd.
+    fn look_for_leader(&self, now: Instant) {
+        if !self.is_leaderless() {
+            self.leaderless_since.set(None);
+            self.leaderless.send_if_modified(|is_so| std::mem::replace(is_so, false));
+            return;
+        }
+        let since = self.leaderless_since.get().unwrap_or(now);
+        self.leaderless_since.set(Some(since));
+        let is_long = now.duration_since(since) >= 3 * self.shared.limits.election_timeout;
+        self.leaderless.send_if_modified(|is_so| !std::mem::replace(is_so, is_long) && is_long);
     }
 
     /// Answers calls that have waited for too long. Their requests may still be applied.
@@ -363,9 +389,7 @@ impl Node for Shard {
     }
 
     fn propose(&self, kind: Kind, message: &Bytes, reply: Box<dyn Reply>) {
-        if self.waiting.get() >= limits::PROPOSALS_PER_SHARD_MAX
-            || self.waiting_bytes.get() >= limits::PROPOSAL_BYTES_PER_SHARD_MAX
-        {
+        if self.is_full() {
             return reply.fail(Unavailable::TooManyRequests.into());
         }
         let mut batches = self.open.borrow_mut();
@@ -381,6 +405,17 @@ impl Node for Shard {
         self.add_bytes(open.batch.byte_len() - before);
         self.waiting.set(self.waiting.get() + 1);
         self.flush.set();
+    }
+
+    fn reconfigure(&self, change: Bytes, reply: Box<dyn Reply>) {
+        if self.is_full() {
+            return reply.fail(Unavailable::TooManyRequests.into());
+        }
+        let (at, bytes) = (Instant::now(), change.len());
+        self.waiting.set(self.waiting.get() + 1);
+        self.add_bytes(bytes);
+        let key = self.sent.borrow_mut().insert(Sent { at, bytes, waiters: vec![Some(reply)] });
+        self.uplink.post(ToLog::Reconfigure { shard: self.id, key, change });
     }
 
     fn read(&self, read: Read) {
@@ -409,6 +444,25 @@ impl Node for Shard {
             self.flush.set();
         }
         receiver
+    }
+
+    fn move_leader(&self, to: MemberId) -> oneshot::Receiver<Result<(), Error>> {
+        let (sender, receiver) = oneshot::channel();
+        let key = self.moving.borrow_mut().insert(sender);
+        self.uplink.post(ToLog::MoveLeader { shard: self.id, key, to });
+        receiver
+    }
+
+    fn is_leaderless(&self) -> bool {
+        self.shared.published.load().leader.is_none()
+    }
+
+    fn leader_lost(&self) -> impl Future<Output = ()> + 'static {
+        let mut leaderless = self.leaderless.subscribe();
+        async move {
+            // An error means that the shard is no more, which ends its streams anyway.
+            leaderless.wait_for(|is_so| *is_so).await.ok();
+        }
     }
 
     fn choose_lease(&self) -> LeaseId {
@@ -440,6 +494,16 @@ impl Node for Shard {
 
     fn spawn(&self, work: impl Future<Output = ()> + 'static) {
         glommio::spawn_local(work).detach();
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        // Before 1970: a clock that wrong tells nothing more.
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    }
+
+    fn is_learner(&self) -> bool {
+        let published = self.shared.published.load();
+        published.view.members().is_learner(self.shared.identity.member)
     }
 
     fn reads_aside(&self) -> bool {

@@ -18,10 +18,20 @@ pub enum RunError {
     /// A first start was to join a cluster, and no other member is known.
     #[error(
         "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs \
-         (--initial-cluster-state=existing joins a running cluster, and --initial-cluster names no other member: \
-         start a new cluster with --initial-cluster-state=new)"
+         (--initial-cluster-state=existing joins a running cluster, one of whose members --initial-cluster has to name, and \
+         which has to run: start a new cluster with --initial-cluster-state=new){}",
+        because(reasons)
     )]
-    NothingToJoin,
+    NothingToJoin {
+        /// What each of the addresses said.
+        reasons: String,
+    },
+    /// See [`JoinError`](super::bootstrap::JoinError).
+    #[error(transparent)]
+    Join(#[from] super::bootstrap::JoinError),
+    /// See [`AlreadyBootstrapped`](super::bootstrap::AlreadyBootstrapped).
+    #[error(transparent)]
+    AlreadyBootstrapped(#[from] super::bootstrap::AlreadyBootstrapped),
     /// An address cannot be listened on.
     #[error("{source} (for {purpose})")]
     Listen {
@@ -78,9 +88,16 @@ pub enum RunError {
     /// Signals cannot be handled.
     #[error("handle signals: {0}")]
     Signals(io::Error),
+    /// It is no member any more.
+    #[error(transparent)]
+    Removed(#[from] super::bootstrap::PermanentlyRemoved),
     /// The member ended while it ran.
     #[error(transparent)]
     Failed(#[from] Failure),
+}
+
+fn because(reasons: &str) -> String {
+    if reasons.is_empty() { String::new() } else { format!(": {reasons}") }
 }
 
 fn remedy_io_uring(what: &str) -> &'static str {

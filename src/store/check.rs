@@ -5,6 +5,7 @@
 //! - Within a key, versions follow each other: 1 and a new create revision after a tombstone, else
 //!   one more and the same create revision.
 //! - Attached to a lease are exactly the live keys whose newest version names it, and there is that lease.
+//! - No member was removed, and no two share a peer URL.
 //! - No change is beyond the newest revision, and the `meta` record says what the view says.
 //! - The tree below is sound by its own check; of a [`Store`](super::Store), its books too.
 //!
@@ -14,6 +15,7 @@ use std::fmt;
 
 use super::keys::{self, ChangeKind, KvKey};
 use super::lease;
+use super::members::Members;
 use super::meta::Meta;
 use super::record::{Record, is_tombstone};
 use super::view::View;
@@ -60,6 +62,7 @@ pub fn check(view: &View) -> Vec<Fault> {
     check.revisions();
     check.counts();
     check.attachments();
+    check.members();
     check.faults
 }
 
@@ -92,6 +95,22 @@ impl Check<'_> {
         let stored = self.view.snapshot().get(keys::META_KEY).and_then(|it| Meta::decode(&it));
         if stored.as_ref() != Some(self.view.meta()) {
             self.fault(format!("the view says {:?}, its tree {stored:?}", self.view.meta()));
+        }
+    }
+
+    /// The members' tables, and that the view says the same.
+    fn members(&mut self) {
+        let snapshot = self.view.snapshot();
+        match Members::read(snapshot) {
+            Some(members) if members == *self.view.members() => {
+                members.faults(snapshot).into_iter().for_each(|fault| self.fault(fault));
+            }
+            stored => {
+                self.fault(format!(
+                    "the view has members {:?}, its tree {stored:?}",
+                    self.view.members()
+                ));
+            }
         }
     }
 

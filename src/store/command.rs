@@ -4,11 +4,13 @@
 //! version    1        FORMAT_VERSION
 //! then for each request:
 //!   kind     1        1 put, 2 delete range, 3 transaction, 4 compaction, 5 lease grant, 6 lease revoke,
-//!                     7 lease checkpoints, 8 lease expiry, 9 alarm
+//!                     7 lease checkpoints, 8 lease expiry, 9 alarm, 10 member add, 11 member remove,
+//!                     12 member promote, 13 member update, 14 member publish
 //!   length   4        little-endian
-//!   message  length   the client's protobuf bytes as they came; of 5, 7 and 8 a member's own
+//!   message  length   the client's protobuf bytes as they came; of 5, 7, 8, 10 and 14 a member's own
 //! ```
 //!
+//! A change of raft's voters and learners (10 to 12) is the only request of its entry: [`Command::is_conf_change`].
 //! Raft's own empty entries (a new leader's first) are batches without requests.
 //!
 //! A front shard appends a request's bytes once, from the socket's buffer; batches of several
@@ -25,7 +27,8 @@ use prost::Message;
 use thiserror::Error;
 use urd_proto::etcdserverpb::{
     AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseCheckpoint, LeaseGrantRequest,
-    LeaseRevokeRequest, PutRequest, TxnRequest,
+    LeaseRevokeRequest, Member, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest,
+    PutRequest, TxnRequest,
 };
 
 /// The version of the layout above. Any other one is refused by its own error.
@@ -49,6 +52,11 @@ pub enum Kind {
     LeaseCheckpoints = 7,
     LeaseExpiry = 8,
     Alarm = 9,
+    MemberAdd = 10,
+    MemberRemove = 11,
+    MemberPromote = 12,
+    MemberUpdate = 13,
+    MemberPublish = 14,
 }
 
 impl Kind {
@@ -63,6 +71,11 @@ impl Kind {
             Self::LeaseCheckpoints,
             Self::LeaseExpiry,
             Self::Alarm,
+            Self::MemberAdd,
+            Self::MemberRemove,
+            Self::MemberPromote,
+            Self::MemberUpdate,
+            Self::MemberPublish,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -82,6 +95,27 @@ pub enum Command {
     LeaseCheckpoints(LeaseCheckpoints),
     LeaseExpiry(LeaseExpiry),
     Alarm(AlarmRequest),
+    MemberAdd(MemberAdd),
+    MemberRemove(MemberRemoveRequest),
+    MemberPromote(MemberPromoteRequest),
+    MemberUpdate(MemberUpdateRequest),
+    /// A member's name and client URLs, as it says them after its start; nothing else of the message counts.
+    MemberPublish(Member),
+}
+
+/// A member to be added, as its proposer sees it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct MemberAdd {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Sorted.
+    #[prost(string, repeated, tag = "2")]
+    pub peer_urls: Vec<String>,
+    #[prost(bool, tag = "3")]
+    pub is_learner: bool,
+    /// Learners that the cluster may have with it: the proposer's flag, since members need not agree on it.
+    #[prost(uint64, tag = "4")]
+    pub learners_max: u64,
 }
 
 /// How much of their TTL leases have left, for a leader to come. 0 means all of it.
@@ -105,6 +139,12 @@ pub struct LeaseExpiry {
 }
 
 impl Command {
+    /// Whether it changes who votes or learns, and so must come in raft's own kind of entry.
+    #[must_use]
+    pub fn is_conf_change(&self) -> bool {
+        matches!(self, Self::MemberAdd(_) | Self::MemberRemove(_) | Self::MemberPromote(_))
+    }
+
     fn decode(kind: Kind, message: Bytes) -> Result<Self, prost::DecodeError> {
         Ok(match kind {
             Kind::Put => Self::Put(PutRequest::decode(message)?),
@@ -116,6 +156,11 @@ impl Command {
             Kind::LeaseCheckpoints => Self::LeaseCheckpoints(LeaseCheckpoints::decode(message)?),
             Kind::LeaseExpiry => Self::LeaseExpiry(LeaseExpiry::decode(message)?),
             Kind::Alarm => Self::Alarm(AlarmRequest::decode(message)?),
+            Kind::MemberAdd => Self::MemberAdd(MemberAdd::decode(message)?),
+            Kind::MemberRemove => Self::MemberRemove(MemberRemoveRequest::decode(message)?),
+            Kind::MemberPromote => Self::MemberPromote(MemberPromoteRequest::decode(message)?),
+            Kind::MemberUpdate => Self::MemberUpdate(MemberUpdateRequest::decode(message)?),
+            Kind::MemberPublish => Self::MemberPublish(Member::decode(message)?),
         })
     }
 }
@@ -165,6 +210,11 @@ impl BatchBuilder {
             }
             Command::LeaseExpiry(message) => self.append_message(Kind::LeaseExpiry, message),
             Command::Alarm(message) => self.append_message(Kind::Alarm, message),
+            Command::MemberAdd(message) => self.append_message(Kind::MemberAdd, message),
+            Command::MemberRemove(message) => self.append_message(Kind::MemberRemove, message),
+            Command::MemberPromote(message) => self.append_message(Kind::MemberPromote, message),
+            Command::MemberUpdate(message) => self.append_message(Kind::MemberUpdate, message),
+            Command::MemberPublish(message) => self.append_message(Kind::MemberPublish, message),
         }
     }
 

@@ -8,6 +8,8 @@
 //! | `rev` | `02`, main (8), sub (4) | mark (1: `p` put, `t` tombstone), user key |
 //! | `meta` | `03` | the store's numbers ([`meta`](super::meta)) |
 //! | `alarm` | `04`, kind (4), member (8) | nothing |
+//! | `member` | `05`, member (8) | its `Member` message ([`members`](super::members)) |
+//! | `removed` | `06`, member (8) | nothing |
 //! | `kv` | `F0`, escaped user key, `00 00`, !main (8), !sub (4) | [`record`](super::record) |
 //!
 //! `kv` comes last: new user keys in ascending order then go to the very end of the tree, where its
@@ -24,7 +26,7 @@
 
 use bytes::BufMut;
 
-use crate::ids::{LeaseId, Revision};
+use crate::ids::{LeaseId, MemberId, Revision};
 
 /// The table of leases.
 const LEASE: u8 = 0x00;
@@ -36,6 +38,10 @@ const REV: u8 = 0x02;
 const META: u8 = 0x03;
 /// The table of alarms.
 const ALARM: u8 = 0x04;
+/// The table of members.
+const MEMBER: u8 = 0x05;
+/// The table of members that were removed.
+const REMOVED: u8 = 0x06;
 /// The table of user keys.
 pub(super) const KV: u8 = 0xF0;
 
@@ -199,6 +205,29 @@ pub(super) fn alarm_key(key: &[u8]) -> Option<(i32, u64)> {
     let (kind, member) = rest.split_first_chunk::<4>()?;
     let member = u64::from_be_bytes(member.try_into().ok()?);
     (*table == ALARM).then_some((i32::from_be_bytes(*kind), member))
+}
+
+/// Writes the `member` key of a member.
+pub(super) fn member(buffer: &mut Vec<u8>, id: MemberId) {
+    table_and_member(buffer, MEMBER, id);
+}
+
+/// The member that a `member` key names, or `None` when the key is of another table.
+pub(super) fn member_key(key: &[u8]) -> Option<MemberId> {
+    let (table, id) = key.split_first()?;
+    let id = u64::from_be_bytes(id.try_into().ok()?);
+    (*table == MEMBER).then_some(MemberId(id))
+}
+
+/// Writes the `removed` key of a member.
+pub(super) fn removed(buffer: &mut Vec<u8>, id: MemberId) {
+    table_and_member(buffer, REMOVED, id);
+}
+
+fn table_and_member(buffer: &mut Vec<u8>, table: u8, id: MemberId) {
+    buffer.clear();
+    buffer.push(table);
+    buffer.extend_from_slice(&id.0.to_be_bytes());
 }
 
 /// Writes the `rev` key of a change.

@@ -1,8 +1,11 @@
 //! The store itself: applies entries, one after another.
 
+use std::sync::Arc;
+
 use urd_proto::etcdserverpb::{
     AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
-    LeaseRevokeResponse, PutRequest, PutResponse, TxnResponse,
+    LeaseRevokeResponse, MemberAddResponse, MemberPromoteResponse, MemberRemoveResponse,
+    MemberUpdateResponse, PutRequest, PutResponse, TxnResponse,
 };
 
 use super::alarm::{self, Raised};
@@ -11,6 +14,7 @@ use super::command::{Batch, Command};
 use super::compaction::{self, Sweep};
 use super::keys::META_KEY;
 use super::lease::{LeaseChange, Leases};
+use super::members::{self, Members};
 use super::meta::Meta;
 use super::mvcc::{Scratch, Writer, check_put};
 use super::range_scan::header;
@@ -37,12 +41,18 @@ pub enum Response {
     /// As before.
     LeaseExpiry,
     Alarm(AlarmResponse),
+    MemberAdd(MemberAddResponse),
+    MemberRemove(MemberRemoveResponse),
+    MemberPromote(MemberPromoteResponse),
+    MemberUpdate(MemberUpdateResponse),
+    /// Nobody waits for it but the member itself.
+    MemberPublish,
 }
 
 /// The replicated state and its one writer.
 #[derive(Debug, Default)]
 pub struct Store {
-    tree: Tree,
+    pub(super) tree: Tree,
     /// What the next published view says of itself.
     meta: Meta,
     /// What the newest published one says.
@@ -53,6 +63,9 @@ pub struct Store {
     lease_changes: Vec<LeaseChange>,
     /// As the tree has them.
     alarms: Raised,
+    /// As the tree has them.
+    pub(super) members: Arc<Members>,
+    published_members: Arc<Members>,
 }
 
 impl Store {
@@ -75,7 +88,32 @@ impl Store {
             None => return Err(Fault::new("the tree has records, but not the store's numbers")),
         };
         let alarms = Raised::read(&tree);
-        Ok(Self { tree, meta, published: meta, alarms, ..Self::default() })
+        let members = Arc::new(members::open(&tree)?);
+        let published_members = Arc::clone(&members);
+        Ok(Self {
+            tree,
+            meta,
+            published: meta,
+            alarms,
+            members,
+            published_members,
+            ..Self::default()
+        })
+    }
+
+    /// The same, of a tree that was received from another member, or written as a checkpoint, with `stamp` beside it.
+    ///
+    /// # Errors
+    /// As [`Store::open`], or the tree's numbers are not those of the stamp.
+    pub fn open_at(tree: Tree, stamp: Stamp) -> Result<Self, Fault> {
+        let store = Self::open(tree)?;
+        let found = Stamp { index: store.applied(), term: store.term() };
+        if found != stamp {
+            let text =
+                format!("the tree says that it contains {found:?}, beside it stands {stamp:?}");
+            return Err(Fault::new(&text));
+        }
+        Ok(store)
     }
 
     fn of(tree: Tree) -> Self {
@@ -137,6 +175,11 @@ impl Store {
                 self.alarms = Raised::read(&self.tree);
                 Ok(Response::Alarm(response))
             }
+            Command::MemberAdd(_)
+            | Command::MemberRemove(_)
+            | Command::MemberPromote(_)
+            | Command::MemberUpdate(_)
+            | Command::MemberPublish(_) => self.change_members(command),
         }
     }
 
@@ -199,6 +242,11 @@ impl Store {
         is_done
     }
 
+    /// Where the entries of an empty store begin, if not at 1.
+    pub(super) fn begin_at(&mut self, applied: Index, term: Term) {
+        (self.meta.applied, self.meta.term) = (applied, term);
+    }
+
     /// Where [`Store::compact_slice`] would go on, if there is something to do.
     #[must_use]
     pub fn pending_sweep(&self) -> Option<Sweep> {
@@ -215,12 +263,13 @@ impl Store {
         self.tree.insert(META_KEY, &self.meta.encode(), Counted::No);
         self.tree.publish();
         self.published = self.meta;
+        self.published_members = Arc::clone(&self.members);
     }
 
     /// What was published last.
     #[must_use]
     pub fn view(&self) -> View {
-        View::new(self.tree.snapshot(), self.published)
+        View::new(self.tree.snapshot(), self.published, Arc::clone(&self.published_members))
     }
 
     /// Begins to make the published state durable, all that was applied being published; see

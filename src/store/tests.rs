@@ -4,6 +4,7 @@ mod batches;
 mod checks;
 mod encodings;
 mod generator;
+mod members;
 mod model;
 mod oracle;
 mod scripts;

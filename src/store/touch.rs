@@ -93,7 +93,14 @@ impl Touch<'_> {
                     self.revocation(LeaseId(id));
                 }
             }
-            Command::Compaction(_) | Command::Alarm(_) => {}
+            // The table of members is small, and read often enough to stay.
+            Command::Compaction(_)
+            | Command::Alarm(_)
+            | Command::MemberAdd(_)
+            | Command::MemberRemove(_)
+            | Command::MemberPromote(_)
+            | Command::MemberUpdate(_)
+            | Command::MemberPublish(_) => {}
         }
     }
 

@@ -1,13 +1,16 @@
 //! What readers get: the state after one batch, immutable, on whichever shard they run.
 
+use std::sync::Arc;
+
 use urd_proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 
 use super::hash::{HashKv, HashScan};
+use super::members::Members;
 use super::meta::Meta;
 use super::{range_scan, txn};
 use crate::error::Rejected;
 use crate::ids::{Index, Revision, Term};
-use crate::tree::{Read, Snapshot};
+use crate::tree::{Export, Read, Snapshot, Stamp};
 
 /// A published state. Clones share it; its pages live as long as one of them.
 #[derive(Clone, Debug)]
@@ -15,11 +18,13 @@ pub struct View {
     snapshot: Snapshot,
     /// The same numbers stand in the snapshot's `meta` record.
     meta: Meta,
+    /// As the snapshot has them.
+    members: Arc<Members>,
 }
 
 impl View {
-    pub(super) fn new(snapshot: Snapshot, meta: Meta) -> Self {
-        Self { snapshot, meta }
+    pub(super) fn new(snapshot: Snapshot, meta: Meta, members: Arc<Members>) -> Self {
+        Self { snapshot, meta, members }
     }
 
     pub(super) fn snapshot(&self) -> &Snapshot {
@@ -28,6 +33,19 @@ impl View {
 
     pub(super) fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    /// The members.
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// A copy of the state for a member that is behind.
+    #[must_use]
+    pub fn export(&self) -> Export {
+        let stamp = Stamp { index: self.meta.applied, term: self.meta.term };
+        Export::new(self.snapshot.clone(), stamp)
     }
 
     /// The newest revision.

@@ -34,7 +34,7 @@ pub struct Damage {
 }
 
 impl Damage {
-    fn new(page: PageId, expected: impl ToString, found: impl ToString) -> Damage {
+    pub(super) fn new(page: PageId, expected: impl ToString, found: impl ToString) -> Damage {
         Damage { page, expected: expected.to_string(), found: found.to_string() }
     }
 }
@@ -47,6 +47,8 @@ macro_rules! ensure {
         }
     };
 }
+
+pub(super) use ensure;
 
 impl Tree {
     /// Checks the whole tree, its books and every snapshot that someone holds.
@@ -141,6 +143,9 @@ impl Snapshot {
 fn walk_snapshot(snapshot: &Snapshot) -> Result<Vec<(PageId, usize)>, Damage> {
     let mut walk = Walk::new(snapshot.source(), snapshot.version());
     walk.tree()?;
+    let (root, sizes) = (snapshot.root(), snapshot.sizes());
+    ensure!(walk.records == sizes.records, root, walk.records, sizes.records);
+    ensure!(walk.depth == sizes.depth, root, walk.depth, sizes.depth);
     Ok(walk.pages)
 }
 
@@ -190,13 +195,13 @@ impl<'a, S: Source> Walk<'a, S> {
         let node = source.node(id);
         self.pages.push((id, 1));
         check_layout(id, &node)?;
+        check_heads(id, &node)?;
         ensure!(
             node.version() <= self.version,
             id,
             format!("a version up to {}", self.version),
             node.version()
         );
-        self.heads(id, &node)?;
         ensure!(depth == 1 || node.count() > 0, id, "a page that is not empty", "no cells");
         let sum = match node.kind() {
             Kind::Leaf => self.leaf(id, &node, bounds, depth)?,
@@ -204,25 +209,6 @@ impl<'a, S: Source> Walk<'a, S> {
         };
         ensure!(sum == node.sum(), id, format!("a sum of {sum}"), node.sum());
         Ok(sum)
-    }
-
-    /// The keys share the prefix the page says, and each slot has its key's head.
-    fn heads(&self, id: PageId, node: &Node) -> Result<(), Damage> {
-        let common = node.common_len();
-        let first = usize::from(node.kind() == Kind::Branch);
-        for index in first..node.count() {
-            let (key, other) = (node.key(index).part(), node.key(first).part());
-            let shares = key.len() >= common && key[..common] == other[..common];
-            ensure!(shares, id, format!("{common} first bytes as {}", show(other)), show(key));
-            let head = Head::new(key, common);
-            ensure!(
-                node.head(index) == head,
-                id,
-                format!("{head:?}"),
-                format!("{:?}", node.head(index))
-            );
-        }
-        Ok(())
     }
 
     fn leaf(
@@ -327,8 +313,22 @@ impl<'a, S: Source> Walk<'a, S> {
     }
 }
 
+/// The keys share the prefix the page says, and each slot has its key's head.
+pub(super) fn check_heads(id: PageId, node: &Node) -> Result<(), Damage> {
+    let common = node.common_len();
+    let first = usize::from(node.kind() == Kind::Branch);
+    for index in first..node.count() {
+        let (key, other) = (node.key(index).part(), node.key(first).part());
+        let shares = key.len() >= common && key[..common] == other[..common];
+        ensure!(shares, id, format!("{common} first bytes as {}", show(other)), show(key));
+        let (expected, found) = (Head::new(key, common), node.head(index));
+        ensure!(found == expected, id, format!("{expected:?}"), format!("{found:?}"));
+    }
+    Ok(())
+}
+
 /// The cells of one page lie in it without overlap, and with its holes fill what its header says.
-fn check_layout(id: PageId, node: &Node) -> Result<(), Damage> {
+pub(super) fn check_layout(id: PageId, node: &Node) -> Result<(), Damage> {
     let mut cells: Vec<(usize, usize)> =
         (0..node.count()).map(|at| (node.slot(at), node.cell_len(at))).collect();
     let used: usize = cells.iter().map(|(_, len)| len + SLOT_BYTES).sum();
@@ -346,7 +346,7 @@ fn check_layout(id: PageId, node: &Node) -> Result<(), Damage> {
 }
 
 /// The beginning of a key, readable.
-fn show(key: &[u8]) -> String {
+pub(super) fn show(key: &[u8]) -> String {
     const SHOWN_BYTES: usize = 48;
     let shown = &key[..key.len().min(SHOWN_BYTES)];
     format!("\"{}\" ({} bytes)", shown.escape_ascii(), key.len())

@@ -27,8 +27,9 @@ use std::io;
 use thiserror::Error;
 use urd_wal::disk::{Disk, File, ReadDisk};
 
-use super::file::{META_PAGES, Meta, Stamp, seal};
+use super::file::{META_PAGES, Meta, Stamp};
 use super::freelist::Freelist;
+use super::import::incoming_name;
 use super::map::{Map, Shape};
 use super::page::PAGE_BYTES;
 use super::pages::Pages;
@@ -40,9 +41,9 @@ use crate::ids::PageId;
 /// Pages that go into one write, where they lie side by side.
 const WRITE_PAGES: usize = 64;
 /// Pages, or runs, after which what was written is flushed, so that a log write beside it does not wait for all of it.
-const FLUSH_PAGES: usize = 2048;
+pub(super) const FLUSH_PAGES: usize = 2048;
 /// The file grows by this much at once.
-const GROWTH_BYTES: u64 = 16 << 20;
+pub(super) const GROWTH_BYTES: u64 = 16 << 20;
 
 const WORD_BITS: u64 = u64::BITS as u64;
 
@@ -167,7 +168,8 @@ pub struct Found {
     pub bytes: u64,
 }
 
-/// Opens the checkpoint file `name`, which is made if there is none.
+/// Opens the checkpoint file `name`, which is made if there is none. What a transfer has left beside it that did not come
+/// to its end is removed.
 ///
 /// # Errors
 /// See [`OpenError`]. A checkpoint that was interrupted is none: the one before stands.
@@ -176,6 +178,11 @@ pub async fn open<D: Disk>(disk: D, name: &str) -> Result<Opened<D>, OpenError> 
         let file = disk.path(name);
         move |source| OpenError::Io { action, file, source }
     };
+    let incoming = incoming_name(name);
+    let listed = disk.list().await.map_err(io("look beside"))?;
+    if listed.iter().any(|listed| listed.name == incoming) {
+        disk.remove(&incoming).await.map_err(io("remove what was to replace"))?;
+    }
     let file = disk.open_cached(name).await.map_err(io("open"))?;
     disk.sync_directory().await.map_err(io("make durable the name of"))?;
     let Found { tree, checkpoint, warnings, bytes } = read(&disk, name).await?;
@@ -268,10 +275,10 @@ impl Tree {
         let free = FreeSet { page: meta.free, pages: run_pages(free.len()) };
         let freelist = Freelist::from_words(words, meta.end);
         let mut pages = Pages::resume(Some(map), freelist, meta.version + 1);
-        let published = pages.publish_file(meta.root);
-        let durable = Durable { number: meta.number, _snapshot: published.clone(), free };
         #[expect(clippy::cast_possible_truncation, reason = "a depth is small")]
         let depth = meta.depth as usize;
+        let published = pages.publish_file(meta.root, depth, meta.records);
+        let durable = Durable { number: meta.number, _snapshot: published.clone(), free };
         let books = Books { durable: Some(durable), ..Books::default() };
         Ok(Tree { pages, root: meta.root, depth, records: meta.records, published, books })
     }
@@ -395,7 +402,7 @@ impl Checkpoint {
             file.write(Pieces { snapshot, ids, next: 0 }).await?;
             file.flush().await?;
         }
-        let mut set = vec![0; run_pages(self.free.data().len()) * PAGE_BYTES];
+        let mut set = Vec::new();
         self.free.write(self.meta.free, &mut set);
         file.write(std::iter::once((self.meta.free, set))).await?;
         file.flush().await?;
@@ -436,18 +443,10 @@ impl Iterator for Pieces {
 impl Pieces {
     /// Appends what stands at `id`, as the file holds it.
     fn push(&self, id: PageId, piece: &mut Vec<u8>) {
-        let begin = piece.len();
         let (node, run) = self.snapshot.directory().occupants(id);
         match (node, run) {
-            (Some(node), _) => {
-                piece.extend_from_slice(node.body());
-                piece.resize(begin + PAGE_BYTES, 0);
-                seal(id, &mut piece[begin..]);
-            }
-            (None, Some(run)) => {
-                piece.resize(begin + run_pages(run.data().len()) * PAGE_BYTES, 0);
-                run.write(id, &mut piece[begin..]);
-            }
+            (Some(node), _) => node.write(id, piece),
+            (None, Some(run)) => run.write(id, piece),
             (None, None) => unreachable!("invariant: page {id} is in the heap until it is written"),
         }
     }

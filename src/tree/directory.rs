@@ -87,6 +87,23 @@ impl Directory {
         }
     }
 
+    /// Appends what stands at `id` to `out`, as a file holds it, and says how many pages that is. The caller's snapshot
+    /// must see it.
+    pub(super) fn copy(&self, shape: Shape, id: PageId, out: &mut Vec<u8>) -> Result<u64, Damage> {
+        let begin = out.len();
+        match shape {
+            Shape::Node => match self.nodes.load(id) {
+                Some(node) => node.write(id, out),
+                None => self.file(id).copy(shape, id, out)?,
+            },
+            Shape::Run => match self.runs.load(id) {
+                Some(run) => run.write(id, out),
+                None => self.file(id).copy(shape, id, out)?,
+            },
+        }
+        Ok(((out.len() - begin) / PAGE_BYTES) as u64)
+    }
+
     pub(super) fn store_node(&self, id: PageId, node: Arc<Node>) {
         self.nodes.slot_or_grow(id).store(Some(node));
     }

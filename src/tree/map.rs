@@ -186,6 +186,13 @@ impl Map {
         Err(Mismatch::new(expected, format!("kind {kind}")).at(id))
     }
 
+    /// Appends what stands at `id`, trailer and all, to `out`, where it is what a reference of this shape expects.
+    pub(super) fn copy(&self, shape: Shape, id: PageId, out: &mut Vec<u8>) -> Result<(), Damage> {
+        self.verify_as(shape, id)?;
+        out.extend_from_slice(self.pages(id, self.header(id).pages()));
+        Ok(())
+    }
+
     fn try_verify(&self, id: PageId) -> Result<(), Mismatch> {
         if id >= self.end() {
             let found = format!("a file of {} pages", self.end());

@@ -50,9 +50,14 @@
 //! tree that comes back reads its pages from there; nothing is loaded. Where damage must not end the process, as in a
 //! tool that looks for it, `verify` comes before any reading.
 //!
+//! # A copy
+//!
+//! [`export`] makes a stream of a snapshot, for a member that is behind; [`import`] makes a checkpoint file of such a
+//! stream and puts it in the old one's place. The bytes in between are `stream`'s; `assemble` and `foreign` judge them.
+//!
 //! # What it does not do, on purpose
 //!
-//! - No I/O but for checkpoints (`checkpoint` writes, `map` reads), and those through the log's disk seam.
+//! - No I/O but for checkpoints (`checkpoint` and `import` write, `map` reads), and those through the log's disk seam.
 //! - No errors: what goes wrong in here is a bug, and panics. Running out of page ids does too, at a tebibyte; a quota
 //!   far below it is the caller's.
 //! - No second writer, no rollback of a batch, no key compression, no cells moved between siblings (`merge` says why
@@ -60,13 +65,17 @@
 //! - Memory of pages that a snapshot sees stays until it is dropped, and the pages are then freed by the next
 //!   publications, not at once: a writer that stops publishing frees nothing.
 
+mod assemble;
 mod cell;
 mod check;
 pub mod checkpoint;
 mod cursor;
 mod directory;
+pub mod export;
 mod file;
+mod foreign;
 mod freelist;
+pub mod import;
 mod map;
 mod marks;
 mod merge;
@@ -78,6 +87,7 @@ mod retired;
 mod run;
 mod snapshot;
 mod split;
+mod stream;
 mod verify;
 mod writer;
 
@@ -87,8 +97,10 @@ mod tests;
 pub use check::Damage;
 pub use checkpoint::{Checkpoint, Written};
 pub use cursor::Cursor;
+pub use export::Export;
 pub use file::{Meta, Stamp};
+pub use import::{Import, Incoming};
 pub use merge::Neighbours;
 pub use read::Read;
-pub use snapshot::{Snapshot, SnapshotCursor, SnapshotValue};
+pub use snapshot::{Sizes, Snapshot, SnapshotCursor, SnapshotValue};
 pub use writer::{Counted, Statistics, Tree, TreeCursor};

@@ -17,6 +17,7 @@ use super::cell::{
     BRANCH_HEAD_BYTES, BranchCell, CHILD_AT, COUNTED_AT, CellKey, FLAG_COUNTED, KEY_LEN_AT,
     LEAF_HEAD_BYTES, LeafCell, RUN_REF_BYTES, VALUE_LEN_AT, key_part,
 };
+use super::file::seal;
 use crate::ids::PageId;
 
 /// A page's room in a file.
@@ -101,6 +102,11 @@ impl Node {
         node
     }
 
+    /// A page that `foreign` or `map` vouches for.
+    pub(super) fn from_body(bytes: [u8; BODY_BYTES]) -> Node {
+        Node { bytes }
+    }
+
     #[inline]
     pub(super) fn kind(&self) -> Kind {
         if self.bytes[KIND_AT] == KIND_LEAF { Kind::Leaf } else { Kind::Branch }
@@ -131,6 +137,14 @@ impl Node {
     /// The page's bytes, as a file holds them before the trailer.
     pub(super) fn body(&self) -> &[u8; BODY_BYTES] {
         &self.bytes
+    }
+
+    /// Appends the page to `out`, as a file holds it at `id`.
+    pub(super) fn write(&self, id: PageId, out: &mut Vec<u8>) {
+        let begin = out.len();
+        out.extend_from_slice(&self.bytes);
+        out.resize(begin + PAGE_BYTES, 0);
+        seal(id, &mut out[begin..]);
     }
 
     /// Where the lowest cell, or hole, begins.

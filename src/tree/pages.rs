@@ -13,13 +13,13 @@ use std::sync::Arc;
 use super::cell::RunRef;
 use super::check::Damage;
 use super::directory::Directory;
-use super::freelist::Freelist;
+use super::freelist::{FIRST_PAGE, Freelist};
 use super::map::{Map, Shape};
 use super::marks::Marks;
 use super::page::{Kind, Node};
 use super::retired::{Retired, Versions};
 use super::run::{Run, run_pages};
-use super::snapshot::{Root, Snapshot};
+use super::snapshot::{Root, Sizes, Snapshot};
 use crate::ids::PageId;
 
 /// What the writer has in the heap at a page id. A run stands at its first page.
@@ -211,8 +211,8 @@ impl Pages {
         }
     }
 
-    /// Ends the batch: its pages, beneath `root`, become a snapshot.
-    pub(super) fn publish(&mut self, root: PageId) -> Snapshot {
+    /// Ends the batch: its pages, beneath `root`, become a snapshot of `records` and `depth`.
+    pub(super) fn publish(&mut self, root: PageId, depth: usize, records: u64) -> Snapshot {
         for id in self.dirty.drain(..) {
             match &self.slots[index(id)] {
                 Slot::Node(node) => self.directory.store_node(id, Arc::clone(node)),
@@ -221,28 +221,30 @@ impl Pages {
             }
             self.unwritten.insert(id);
         }
-        let snapshot = self.snapshot(root, self.version);
         let replaced = std::mem::take(&mut self.replaced);
         self.waiting += replaced.iter().map(|retired| u64::from(retired.pages)).sum::<u64>();
+        let snapshot = self.snapshot(root, self.version, depth, records);
         self.versions.push(self.version, snapshot.downgrade(), replaced);
         self.version += 1;
         snapshot
     }
 
     /// The root of a file becomes the newest snapshot.
-    pub(super) fn publish_file(&mut self, root: PageId) -> Snapshot {
+    pub(super) fn publish_file(&mut self, root: PageId, depth: usize, records: u64) -> Snapshot {
         let version = self.version - 1;
-        let snapshot = self.snapshot(root, version);
+        let snapshot = self.snapshot(root, version, depth, records);
         self.versions.push(version, snapshot.downgrade(), Vec::new());
         snapshot
     }
 
-    fn snapshot(&self, root: PageId, version: u64) -> Snapshot {
+    fn snapshot(&self, root: PageId, version: u64, depth: usize, records: u64) -> Snapshot {
         let node = match self.slots.get(index(root)) {
             Some(Slot::Node(node)) => Arc::clone(node),
             _ => Arc::new(*self.node(root)),
         };
-        Snapshot::new(Root::new(root, node, version, Arc::clone(&self.directory)))
+        let pages = self.freelist.end().0 - self.freelist.count() - self.waiting - FIRST_PAGE.0;
+        let sizes = Sizes { depth, records, pages };
+        Snapshot::new(Root::new(root, node, version, sizes, Arc::clone(&self.directory)))
     }
 
     /// Frees pages that no snapshot sees; `replaced` is how many the last batch gave up. The newest version is seen by

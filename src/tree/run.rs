@@ -39,7 +39,12 @@ impl Run {
 
     /// The batch that wrote this run; no older snapshot sees it.
     pub(super) fn version(&self) -> u64 {
-        u64_at(&self.bytes, RUN_VERSION_AT)
+        Run::version_of(&self.bytes)
+    }
+
+    /// The same, of the bytes of a run.
+    pub(super) fn version_of(bytes: &[u8]) -> u64 {
+        u64_at(bytes, RUN_VERSION_AT)
     }
 
     /// Header and data, as a file holds them before padding and trailer.
@@ -48,10 +53,12 @@ impl Run {
         &self.bytes
     }
 
-    /// Writes the run as a file holds it from page `id` on; `pages` is zeroed, and as long as all its pages.
-    pub(super) fn write(&self, id: PageId, pages: &mut [u8]) {
-        pages[..self.bytes.len()].copy_from_slice(&self.bytes);
-        seal(id, pages);
+    /// Appends the run to `out`, as a file holds it from page `id` on.
+    pub(super) fn write(&self, id: PageId, out: &mut Vec<u8>) {
+        let begin = out.len();
+        out.extend_from_slice(&self.bytes);
+        out.resize(begin + run_pages(self.data().len()) * PAGE_BYTES, 0);
+        seal(id, &mut out[begin..]);
     }
 }
 

@@ -20,7 +20,19 @@ pub(super) struct Root {
     /// The root page itself, which every read starts at.
     node: Arc<Node>,
     version: u64,
+    sizes: Sizes,
     directory: Arc<Directory>,
+}
+
+/// What there is beneath a root.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Pages from the root to a leaf, both included.
+    pub depth: usize,
+    /// Records, counted or not.
+    pub records: u64,
+    /// Pages, and a few more that checkpoints have for themselves.
+    pub pages: u64,
 }
 
 impl Root {
@@ -28,9 +40,10 @@ impl Root {
         id: PageId,
         node: Arc<Node>,
         version: u64,
+        sizes: Sizes,
         directory: Arc<Directory>,
     ) -> Root {
-        Root { id, node, version, directory }
+        Root { id, node, version, sizes, directory }
     }
 }
 
@@ -91,6 +104,12 @@ impl Snapshot {
 
     pub(super) fn directory(&self) -> &Directory {
         &self.root.directory
+    }
+
+    /// What there is in it.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        self.root.sizes
     }
 
     /// Tells the kernel whether reads go all over the file, or may be read ahead of.

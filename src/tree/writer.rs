@@ -69,7 +69,7 @@ impl Tree {
     pub(super) fn empty(map: Option<Map>) -> Tree {
         let mut pages = Pages::new(map);
         let root = pages.add_node(Kind::Leaf);
-        let published = pages.publish(root);
+        let published = pages.publish(root, 1, 0);
         Tree { pages, root, depth: 1, records: 0, published, books: Books::default() }
     }
 
@@ -128,7 +128,7 @@ impl Tree {
     /// Ends the batch: what was changed since the last call becomes a snapshot that any thread may read.
     pub fn publish(&mut self) -> Snapshot {
         let replaced = self.pages.replaced().len();
-        self.published = self.pages.publish(self.root);
+        self.published = self.pages.publish(self.root, self.depth, self.records);
         // Only now is the version before without the writer's own snapshot.
         self.pages.reclaim(replaced);
         self.debug_check();

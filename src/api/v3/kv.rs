@@ -152,6 +152,24 @@ pub fn answer<N: Node>(node: &N, published: &Published, reply: Box<dyn Reply>, o
             fill(&mut response.header);
             Encoded::new(&response)
         }
+        Ok(Response::MemberAdd(mut response)) => {
+            fill(&mut response.header);
+            Encoded::new(&response)
+        }
+        Ok(Response::MemberRemove(mut response)) => {
+            fill(&mut response.header);
+            Encoded::new(&response)
+        }
+        Ok(Response::MemberPromote(mut response)) => {
+            fill(&mut response.header);
+            Encoded::new(&response)
+        }
+        Ok(Response::MemberUpdate(mut response)) => {
+            fill(&mut response.header);
+            Encoded::new(&response)
+        }
+        // Nobody but the member itself asks for it, to hear that it is done.
+        Ok(Response::MemberPublish) => Encoded::with_capacity(0),
         Ok(Response::LeaseCheckpoints | Response::LeaseExpiry) => {
             unreachable!("invariant: no client can ask for it")
         }
@@ -397,6 +415,6 @@ fn checked_range(message: &Bytes) -> Result<RangeRequest, Status> {
     Ok(request)
 }
 
-fn check_size<N: Node>(node: &Rc<N>, message: &Bytes) -> Result<(), Status> {
+pub(super) fn check_size<N: Node>(node: &Rc<N>, message: &Bytes) -> Result<(), Status> {
     if message.len() > node.limits().request_bytes { Err(REQUEST_TOO_LARGE) } else { Ok(()) }
 }

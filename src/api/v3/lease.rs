@@ -20,7 +20,7 @@ use urd_proto::etcdserverpb::{
 };
 
 use super::kv::{begin_large, end_large, in_vain};
-use super::{decode, quota};
+use super::{decode, end_without_leader, quota};
 use crate::api::call::{Encoded, Reply, ReplyStream, Status};
 use crate::api::node::{LeaseAnswer, LeaseQuestion, Node, header, linearizable};
 use crate::error::{Rejected, Unavailable};
@@ -121,7 +121,16 @@ pub fn time_to_live<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply
     let working = Rc::clone(node);
     node.spawn(async move {
         match answer.await.unwrap_or(Err(Unavailable::Stopped)) {
-            Ok(remaining) => answer_time_to_live(&*working, &request, remaining, reply).await,
+            Ok(remaining) => {
+                // Another member may know of the lease before this one does.
+                let published = working.published();
+                if published.leader != Some(working.identity().member)
+                    && let Err(unavailable) = linearizable(&working).await
+                {
+                    return reply.fail(unavailable.into());
+                }
+                answer_time_to_live(&*working, &request, remaining, reply).await;
+            }
             Err(unavailable) => reply.fail(unavailable.into()),
         }
     });
@@ -237,7 +246,8 @@ where
 }
 
 /// `LeaseKeepAlive`.
-pub fn keep_alive<N: Node>(node: &Rc<N>, reply: Box<dyn Reply>) {
+pub fn keep_alive<N: Node>(node: &Rc<N>, needs_leader: bool, reply: Box<dyn Reply>) {
+    let leaderless = end_without_leader(&**node, needs_leader);
     let mut stream = KeepAlives {
         node: Rc::clone(node),
         stream: reply.stream(),
@@ -250,7 +260,8 @@ pub fn keep_alive<N: Node>(node: &Rc<N>, reply: Box<dyn Reply>) {
             drained.await;
             Some(Unavailable::Stopped.into())
         };
-        let end = or(stop, poll_fn(|context| stream.turn(context))).await;
+        let turns = or(leaderless, poll_fn(|context| stream.turn(context)));
+        let end = or(stop, turns).await;
         if let Some(status) = end {
             stream.stream.finish(status);
         }

@@ -1,4 +1,4 @@
-//! `etcdserverpb.Maintenance`, as much of it as there is: no snapshots, no leader to move.
+//! `etcdserverpb.Maintenance`, as much of it as there is: no snapshots.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -7,21 +7,22 @@ use bytes::Bytes;
 use urd_proto::etcdserverpb::alarm_request::AlarmAction;
 use urd_proto::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
-    HashKvRequest, HashKvResponse, HashRequest, HashResponse, StatusRequest, StatusResponse,
+    HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
+    MoveLeaderResponse, StatusRequest, StatusResponse,
 };
 
 use super::decode;
 use crate::api::call::{Code, Encoded, Reply, Status};
 use crate::api::node::{Node, header, linearizable};
 use crate::error::Unavailable;
+use crate::ids::MemberId;
+use crate::limits;
 use crate::store::command::Kind;
 use crate::store::{HashScan, TreeHash};
 use crate::version::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 
 /// How often a call looks whether its defragmentation is through.
 const DEFRAGMENTED_INTERVAL: Duration = Duration::from_millis(10);
-/// Bytes hashed before other work of the shard gets its turn.
-const HASH_SLICE_BYTES: usize = 256 * 1024;
 
 /// `Status`.
 pub fn status<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
@@ -45,7 +46,7 @@ pub fn status<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
         raft_applied_index: published.view.applied().0,
         errors,
         db_size_in_use: signed(published.sizes.bytes_in_use),
-        is_learner: false,
+        is_learner: node.is_learner(),
         storage_version: ETCD_CLUSTER_VERSION.to_owned(),
         db_size_quota: node.limits().quota_bytes,
         ..StatusResponse::default()
@@ -116,7 +117,7 @@ pub fn hash<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
     let header = header(node.identity(), &published, published.view.revision());
     let mut scan = TreeHash::new(published.view.clone());
     in_slices(node, reply, move || {
-        let hash = scan.step(HASH_SLICE_BYTES)?;
+        let hash = scan.step(limits::HASH_SLICE_BYTES)?;
         Some(Encoded::new(&HashResponse { header: Some(header), hash }))
     });
 }
@@ -131,7 +132,7 @@ pub fn hash_kv<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
     let header = header(node.identity(), &published, published.view.revision());
     match HashScan::new(published.view.clone(), request.revision) {
         Ok(mut scan) => in_slices(node, reply, move || {
-            let hash = scan.step(HASH_SLICE_BYTES)?;
+            let hash = scan.step(limits::HASH_SLICE_BYTES)?;
             Some(Encoded::new(&HashKvResponse {
                 header: Some(header),
                 hash: hash.hash,
@@ -141,6 +142,26 @@ pub fn hash_kv<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
         }),
         Err(rejected) => reply.fail(rejected.into()),
     }
+}
+
+/// `MoveLeader`: answered once the other member leads.
+pub fn move_leader<N: Node>(node: &Rc<N>, message: &Bytes, reply: Box<dyn Reply>) {
+    let request = match decode::<MoveLeaderRequest>(message) {
+        Ok(request) => request,
+        Err(status) => return reply.fail(status),
+    };
+    let moved = node.move_leader(MemberId(request.target_id));
+    let moving = Rc::clone(node);
+    node.spawn(async move {
+        match moved.await.unwrap_or(Err(Unavailable::Stopped.into())) {
+            Ok(()) => {
+                let published = moving.published();
+                let header = header(moving.identity(), &published, published.view.revision());
+                reply.unary(Encoded::new(&MoveLeaderResponse { header: Some(header) }));
+            }
+            Err(error) => reply.fail(error.into()),
+        }
+    });
 }
 
 /// Calls `step` until it has the answer, with other work between the calls.

@@ -130,6 +130,7 @@ fn etcds_sample_is_accepted() {
     let hour = std::time::Duration::from_secs(3600);
     expected.auto_compaction = crate::config::AutoCompaction::Periodic(hour);
     expected.snapshot_count = 10_000;
+    expected.strict_reconfig_check = false;
     assert_eq!(config, expected);
     let names: Vec<_> = warnings.iter().map(|text| text.split(' ').next().unwrap()).collect();
     assert_eq!(
@@ -142,7 +143,6 @@ fn etcds_sample_is_accepted() {
             "--max-wals",
             "--proxy-failure-wait",
             "--self-signed-cert-validity",
-            "--strict-reconfig-check",
             "--tls-max-version",
             "--tls-min-version",
         ]

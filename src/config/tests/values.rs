@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::config::url::{ListenUrl, Url};
 use crate::config::values::{boolean, cpus, duration, integer, list, nanoseconds, unsigned, urls};
-use crate::config::{Config, Scheme, url};
+use crate::config::{Config, ListenUrl};
+use crate::url::{Scheme, Url};
 
 const PARSE_ERROR: &str = "parse error";
 
@@ -181,7 +181,7 @@ fn only_what_can_be_bound_is_listened_on() {
         ("http://0.0.0.0:2", "0.0.0.0:2"),
         ("http://[::]:3", "[::]:3"),
     ] {
-        let url: url::ListenUrl = listen(text).unwrap();
+        let url = listen(text).unwrap();
         assert_eq!(url.address().to_string(), address, "{text}");
         assert_eq!(url.to_string(), text);
     }

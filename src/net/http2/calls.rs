@@ -17,6 +17,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
+use super::head::NeedsLeader;
 use super::session::Session;
 use crate::api::{Call, Cancelled, Code, Encoded, Method, Reply, ReplyStream, Status};
 use crate::net::connections::{Connections, Control};
@@ -112,7 +113,13 @@ impl Calls {
     }
 
     /// Makes a call whose request is whole.
-    pub(super) fn start(self: &Rc<Self>, key: usize, method: Method, message: Bytes) -> Call {
+    pub(super) fn start(
+        self: &Rc<Self>,
+        key: usize,
+        method: Method,
+        needs_leader: NeedsLeader,
+        message: Bytes,
+    ) -> Call {
         if let Some(stream) = self.session.borrow_mut().streams.get_mut(key) {
             stream.call.handed = true;
             stream.call.method = Some(method);
@@ -122,7 +129,8 @@ impl Calls {
         self.held.set(self.held.get() + message.len());
         self.connections.statistics().call_started(method, message.len());
         let ticket = Ticket { calls: Rc::clone(self), key, code: Code::Internal };
-        Call { method, message, reply: Box::new(GrpcReply { ticket }) }
+        let reply = Box::new(GrpcReply { ticket });
+        Call { method, needs_leader: needs_leader.0, message, reply }
     }
 
     /// Ends a call that never reached the service with a status.

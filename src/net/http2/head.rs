@@ -22,7 +22,7 @@ pub(super) struct Malformed;
 #[derive(Debug)]
 pub(super) enum Target {
     /// A gRPC call.
-    Call(Method),
+    Call(Method, NeedsLeader),
     /// A gRPC call that cannot be; with the HTTP status that Go's gRPC uses.
     Refused(StatusCode, Status),
     /// The path of a gRPC method, but not gRPC.
@@ -30,6 +30,10 @@ pub(super) enum Target {
     /// Something for the plain endpoints.
     Http(Box<Parts>),
 }
+
+/// Whether the caller would rather hear that there is no leader than wait for one (`hasleader` in its metadata).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NeedsLeader(pub(super) bool);
 
 /// A request's head, judged.
 #[derive(Debug)]
@@ -52,6 +56,7 @@ struct Known<'a> {
     content_length: Option<&'a [u8]>,
     timeout: Option<&'a [u8]>,
     encoding: Option<&'a [u8]>,
+    needs_leader: Option<&'a [u8]>,
 }
 
 /// Reads a request's head.
@@ -68,7 +73,10 @@ pub(super) fn read(fields: &Fields) -> Result<Head, Malformed> {
     };
     let (target, timeout) = if known.content_type.is_some_and(grpc::is_grpc) {
         match route(method, path, &known) {
-            Ok((method, timeout)) => (Target::Call(method), timeout),
+            Ok((method, timeout)) => {
+                let needs_leader = NeedsLeader(known.needs_leader == Some(b"true"));
+                (Target::Call(method, needs_leader), timeout)
+            }
             Err((http, status)) => (Target::Refused(http, status), None),
         }
     } else if Method::parse(path).is_some() {
@@ -98,6 +106,7 @@ impl<'a> Known<'a> {
                 b"content-length" => &mut known.content_length,
                 b"grpc-timeout" => &mut known.timeout,
                 b"grpc-encoding" => &mut known.encoding,
+                b"hasleader" => &mut known.needs_leader,
                 b"te" if value != b"trailers" => return Err(Malformed),
                 b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding"
                 | b"upgrade" => return Err(Malformed),
@@ -218,9 +227,11 @@ mod tests {
     #[test]
     fn a_call_is_known_by_path_and_content_type() {
         let head = with(&[("grpc-timeout", "5S"), ("content-length", "12")]).unwrap();
-        assert!(matches!(head.target, Target::Call(Method::Put)));
+        assert!(matches!(head.target, Target::Call(Method::Put, NeedsLeader(false))));
         assert_eq!(head.timeout, Some(Duration::from_secs(5)));
         assert_eq!(head.content_length, Some(12));
+        let head = with(&[("hasleader", "true")]).unwrap();
+        assert!(matches!(head.target, Target::Call(Method::Put, NeedsLeader(true))));
         let head = with(&[("content-type", "application/json")]).unwrap();
         assert!(matches!(head.target, Target::Unsupported));
     }

@@ -35,7 +35,7 @@ use http::{Method as HttpMethod, Request, StatusCode};
 
 pub(super) use self::calls::Calls;
 use self::guard::{Guard, Limits};
-use self::head::Target;
+use self::head::{NeedsLeader, Target};
 use self::session::{Event, Failure, Leaving, Session};
 use super::connections::{Connections, Control, Phase};
 use super::http1;
@@ -237,8 +237,8 @@ impl<S: Service> Connection<S> {
                 return;
             }
             // It is handed on as it begins; what the client sends comes later.
-            Some(Target::Call(method)) if method.streams_requests() => {
-                let method = *method;
+            Some(Target::Call(method, needs_leader)) if method.streams_requests() => {
+                let (method, needs_leader) = (*method, *needs_leader);
                 stream.request.target = None;
                 drop(session);
                 if let Some(timeout) = timeout {
@@ -246,9 +246,9 @@ impl<S: Service> Connection<S> {
                     self.calls.set_deadline(key, Some(now + timeout), false);
                 }
                 self.requests += 1;
-                return self.start_call(key, method, Bytes::new());
+                return self.start_call(key, method, needs_leader, Bytes::new());
             }
-            Some(Target::Call(_) | Target::Http(_)) | None => drop(session),
+            Some(Target::Call(..) | Target::Http(_)) | None => drop(session),
         }
         match timeout {
             Some(Duration::ZERO) => return self.calls.expire(key),
@@ -300,15 +300,17 @@ impl<S: Service> Connection<S> {
             self.calls.set_deadline(key, None, false);
         }
         match (target, body) {
-            (Target::Call(method), Ok(message)) => self.start_call(key, method, message),
+            (Target::Call(method, needs_leader), Ok(message)) => {
+                self.start_call(key, method, needs_leader, message);
+            }
             (Target::Http(parts), Ok(body)) => self.start_http(key, *parts, body),
             (target, Err(status)) => self.refuse_as(key, &target, &status),
             (Target::Refused(..) | Target::Unsupported, Ok(_)) => {}
         }
     }
 
-    fn start_call(&self, key: usize, method: Method, message: Bytes) {
-        let call = self.calls.start(key, method, message);
+    fn start_call(&self, key: usize, method: Method, needs_leader: NeedsLeader, message: Bytes) {
+        let call = self.calls.start(key, method, needs_leader, message);
         self.service.call(call);
     }
 

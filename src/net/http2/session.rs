@@ -417,7 +417,7 @@ impl Session {
             _ => Assembler::framed(self.message_bytes_max),
         };
         let messages = match &target {
-            Target::Call(method) if method.streams_requests() => Some(Deframer::default()),
+            Target::Call(method, _) if method.streams_requests() => Some(Deframer::default()),
             _ => None,
         };
         let window = Window::new(STREAM_WINDOW_BYTES);

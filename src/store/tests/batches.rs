@@ -8,9 +8,13 @@ use crate::ids::{Index, Term};
 use crate::store::Store;
 use crate::store::command::{
     Batch, BatchBuilder, Command, DecodeError, FORMAT_VERSION, Kind, LeaseCheckpoints, LeaseExpiry,
+    MemberAdd,
 };
 use urd_proto::etcdserverpb::request_op::Request;
-use urd_proto::etcdserverpb::{LeaseCheckpoint, LeaseGrantRequest, LeaseRevokeRequest};
+use urd_proto::etcdserverpb::{
+    LeaseCheckpoint, LeaseGrantRequest, LeaseRevokeRequest, Member, MemberPromoteRequest,
+    MemberRemoveRequest, MemberUpdateRequest,
+};
 
 fn commands() -> Vec<Command> {
     vec![
@@ -25,6 +29,16 @@ fn commands() -> Vec<Command> {
             checkpoints: vec![LeaseCheckpoint { id: 1, remaining_ttl: 5 }],
         }),
         Command::LeaseExpiry(LeaseExpiry { as_of: u64::MAX, leases: vec![1, -2] }),
+        Command::MemberAdd(MemberAdd {
+            id: u64::MAX,
+            peer_urls: vec!["http://a:1".to_owned()],
+            is_learner: true,
+            learners_max: 1,
+        }),
+        Command::MemberRemove(MemberRemoveRequest { id: 1 }),
+        Command::MemberPromote(MemberPromoteRequest { id: 2 }),
+        Command::MemberUpdate(MemberUpdateRequest { id: 3, peer_ur_ls: vec!["u".to_owned()] }),
+        Command::MemberPublish(Member { id: 4, name: "n".to_owned(), ..Member::default() }),
     ]
 }
 
@@ -91,8 +105,8 @@ fn what_is_wrong_is_named() {
         DecodeError::Truncated { at: 1, missing: 4 }
     );
     assert_eq!(
-        decode(&[FORMAT_VERSION, 4, 0, 0, 0, 0, 10, 0, 0, 0, 0]),
-        DecodeError::Kind { at: 6, found: 10 }
+        decode(&[FORMAT_VERSION, 4, 0, 0, 0, 0, 15, 0, 0, 0, 0]),
+        DecodeError::Kind { at: 6, found: 15 }
     );
     // Field 1 announces two bytes, and there is none.
     let error = decode(&[FORMAT_VERSION, 1, 2, 0, 0, 0, 0x0a, 2]);

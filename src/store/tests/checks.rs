@@ -1,5 +1,7 @@
 //! The check finds what it claims to find: a sound tree, damaged in one place at a time.
 
+use std::sync::Arc;
+
 use crate::ids::{LeaseId, Revision};
 use crate::store::keys::{self, ChangeId, ChangeKind};
 use crate::store::meta::Meta;
@@ -43,7 +45,7 @@ impl Bench {
     }
 
     fn faults(mut self) -> Vec<Fault> {
-        check(&View::new(self.tree.publish(), self.meta))
+        check(&View::new(self.tree.publish(), self.meta, Arc::default()))
     }
 }
 

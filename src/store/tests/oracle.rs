@@ -202,6 +202,7 @@ impl Oracle {
             Command::LeaseCheckpoints(_) | Command::LeaseExpiry(_) | Command::Alarm(_) => {
                 (false, false)
             }
+            _ => unreachable!("the generator makes no members"),
         };
         let raised = |kind| self.alarms.iter().any(|(raised, _)| *raised == kind);
         match () {
@@ -290,6 +291,7 @@ impl Oracle {
                 };
                 Response::Alarm(AlarmResponse { header: header(self.revision()), alarms })
             }
+            _ => unreachable!("the generator makes no members"),
         };
         self.take_over(work);
         Ok(response)

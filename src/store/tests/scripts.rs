@@ -294,6 +294,7 @@ fn show(outcome: &Outcome) -> String {
         Ok(Response::LeaseCheckpoints | Response::LeaseExpiry | Response::Alarm(_)) => {
             "done\n".to_owned()
         }
+        Ok(_) => unreachable!("scripts make no members"),
     }
 }
 

@@ -20,12 +20,15 @@ use crate::tree::{Read, Stamp, Tree};
 const NAME: &str = "checkpoint";
 
 /// Runs a future on a disk in memory.
-fn run<T>(future: impl Future<Output = T>) -> Option<T> {
+pub(super) fn run<T>(future: impl Future<Output = T>) -> Option<T> {
     run_while(future, || true)
 }
 
 /// The same; `None` when it waits and `powered` is false: then it would wait for ever.
-fn run_while<T>(future: impl Future<Output = T>, powered: impl Fn() -> bool) -> Option<T> {
+pub(super) fn run_while<T>(
+    future: impl Future<Output = T>,
+    powered: impl Fn() -> bool,
+) -> Option<T> {
     let mut future = pin!(future);
     loop {
         if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -37,16 +40,16 @@ fn run_while<T>(future: impl Future<Output = T>, powered: impl Fn() -> bool) -> 
     }
 }
 
-fn stamp(index: u64) -> Stamp {
+pub(super) fn stamp(index: u64) -> Stamp {
     Stamp { index: Index(index), term: Term(index / 10) }
 }
 
-fn open(disk: &MemoryDisk) -> Opened<MemoryDisk> {
+pub(super) fn open(disk: &MemoryDisk) -> Opened<MemoryDisk> {
     run(checkpoint::open(disk.clone(), NAME)).unwrap().unwrap()
 }
 
 /// Changes some records: short and long values, long keys, deletions.
-fn change(tree: &mut Tree, model: &mut Model, rng: &mut fastrand::Rng, changes: usize) {
+pub(super) fn change(tree: &mut Tree, model: &mut Model, rng: &mut fastrand::Rng, changes: usize) {
     for _ in 0..changes {
         let mut key = vec![b'k'; if rng.u8(..40) == 0 { 1200 } else { 3 }];
         key.extend_from_slice(&rng.u16(..400).to_be_bytes());
@@ -62,7 +65,7 @@ fn change(tree: &mut Tree, model: &mut Model, rng: &mut fastrand::Rng, changes: 
 }
 
 /// Makes the tree durable at once.
-async fn save<D: Disk>(opened: &mut Opened<D>, index: u64) {
+pub(super) async fn save<D: Disk>(opened: &mut Opened<D>, index: u64) {
     let Opened { tree, file, .. } = opened;
     tree.publish();
     let written = tree.begin_checkpoint(stamp(index)).write(file).await.unwrap();

@@ -1,6 +1,7 @@
 //! `FORMAT.md` says what the bytes are: its tables are made from the constants, its examples from pages.
 
 use crate::ids::PageId;
+use crate::tree::assemble::RUN_BYTES_MAX;
 use crate::tree::cell::{
     BRANCH_HEAD_BYTES, BranchCell, CHILD_AT, COUNTED_AT, CellKey, CellValue, FLAG_COUNTED,
     FLAG_KEY_IN_RUN, FLAG_VALUE_IN_RUN, KEY_LEN_AT, LEAF_HEAD_BYTES, LeafCell, RUN_REF_BYTES,
@@ -19,6 +20,7 @@ use crate::tree::page::{
     SUM_AT, TRAILER_BYTES, TREND_AT, USABLE_BYTES, VERSION_AT,
 };
 use crate::tree::run::{RUN_HEADER_BYTES, RUN_LEN_AT, RUN_VERSION_AT, Run};
+use crate::tree::stream;
 
 const FORMAT: &str = include_str!("../FORMAT.md");
 
@@ -138,6 +140,41 @@ fn fields_of_the_file() {
         ],
         META_TERM_AT + 8,
     );
+}
+
+#[test]
+fn fields_of_a_stream() {
+    assert_eq!((stream::MAGIC, stream::FORMAT), (*b"urd-copy", 1));
+    assert_fields(
+        &[
+            (stream::MAGIC_AT, "`urd-copy`"),
+            (stream::FORMAT_AT, "version of the stream: 1"),
+            (stream::PAGE_FORMAT_AT, "version of the pages' format"),
+            (stream::PAGE_BYTES_AT, "bytes of a page"),
+            (stream::PAGE_BYTES_AT + 4, "zero"),
+            (stream::VERSION_AT, "version (publication) of the tree"),
+            (stream::ROOT_AT, "root page"),
+            (stream::DEPTH_AT, "pages from the root to a leaf"),
+            (stream::RECORDS_AT, "records"),
+            (stream::PAGES_AT, "about how many pages follow"),
+            (stream::INDEX_AT, "raft index of the last entry applied"),
+            (stream::TERM_AT, "its term"),
+            (stream::CRC_AT, "CRC-32 (IEEE) of what is before"),
+        ],
+        stream::HEADER_BYTES,
+    );
+    assert_eq!(stream::END_MAGIC, *b"urd-done");
+    assert_fields(
+        &[
+            (stream::END_MAGIC_AT, "`urd-done`"),
+            (stream::END_PAGES_AT, "pages"),
+            (stream::END_CRC_AT, "CRC-32 (IEEE) of the whole stream before this field"),
+        ],
+        stream::END_BYTES,
+    );
+    assert_stands(&format!("chunks of up to {} bytes", stream::CHUNK_BYTES));
+    assert_stands(&format!("number, from 0 on, in {} bytes", stream::CHUNK_HEAD_BYTES));
+    assert_stands(&format!("up to {RUN_BYTES_MAX} bytes of data"));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Tests of the tree. `model` compares it with a `BTreeMap`, `shapes` pins small trees, `readers` reads on other
-//! threads, `checkpoints` writes and crashes, `reuse` follows the pages, `format` holds the bytes to `FORMAT.md`,
+//! threads, `checkpoints` writes and crashes, `copies`
+//! sends a tree to another file, `reuse` follows the pages, `format` holds the bytes to `FORMAT.md`,
 //! `damage` proves that the checker sees, `verify` that damage in a file is named without a panic.
 
 mod checkpoints;
+mod copies;
 mod damage;
 mod format;
 mod freelist;

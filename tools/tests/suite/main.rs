@@ -7,6 +7,7 @@
 //! | [`etcdctl`] | does Debian's etcdctl print the same against Urd as against etcd? |
 //! | [`differential`] | do thousands of random requests get equal answers from Urd and etcd? |
 //! | [`client_crate`] | does a client library of others work? |
+//! | [`cluster`] | does a cluster lose nothing, and serve nothing stale, whatever is broken? |
 //! | [`crash`] | is what was acknowledged still there after `kill -9`? |
 //! | [`hostile`] | does a bad client hurt anyone but itself? |
 //! | [`benchmark`] | does the load generator do what it says, and count it? |
@@ -24,6 +25,7 @@
 
 mod benchmark;
 mod client_crate;
+mod cluster;
 mod crash;
 mod differential;
 mod etcdctl;

@@ -13,11 +13,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_lite::future::or;
 use urd_proto::etcdserverpb::WatchRequest;
 use urd_proto::etcdserverpb::watch_request::RequestUnion;
 
 pub use self::hub::Hub;
-use super::decode;
+use super::{decode, end_without_leader};
 use crate::api::call::{Reply, ReplyStream, Status};
 use crate::api::node::{Node, header};
 use crate::error::Unavailable;
@@ -27,13 +28,15 @@ use crate::store::View;
 const TURN_REQUESTS: usize = 64;
 
 /// `Watch`.
-pub fn watch<N: Node>(node: &Rc<N>, reply: Box<dyn Reply>) {
+pub fn watch<N: Node>(node: &Rc<N>, needs_leader: bool, reply: Box<dyn Reply>) {
     let mut stream = reply.stream();
+    let leaderless = end_without_leader(&**node, needs_leader);
     let key = node.hub().borrow_mut().open();
     let watching = Rc::clone(node);
     let mut ahead = Ahead::default();
     node.spawn(async move {
-        let end = poll_fn(|context| turn(&watching, key, &mut *stream, &mut ahead, context)).await;
+        let turns = poll_fn(|context| turn(&watching, key, &mut *stream, &mut ahead, context));
+        let end = or(leaderless, turns).await;
         let is_empty = {
             let mut hub = watching.hub().borrow_mut();
             hub.close(key);

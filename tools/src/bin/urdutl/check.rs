@@ -25,7 +25,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     let member = Member::open(&args.place)?;
     let mut faults = Faults::default();
-    if let Some(None) = faults.note(member.identity())? {
+    let identity = faults.note(member.identity())?;
+    if let Some(None) = identity {
         let directory = args.place.data_dir.display();
         faults.add(format!("{directory}: no identity.json, without which no server starts here"));
     }
@@ -48,7 +49,8 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     if faults.0.is_empty()
         && let (Some(mut store), Some(log)) = (store, log)
     {
-        let replayed = replay(&log, &mut store).and_then(|()| check_store(&store));
+        let replayed = replay(identity.flatten().as_ref(), &log, &mut store)
+            .and_then(|()| check_store(&store));
         if faults.note(replayed)?.is_some() {
             let view = store.view();
             writeln!(out, "both: revision {}, {} live keys", view.revision(), view.live_keys())?;

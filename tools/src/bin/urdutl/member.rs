@@ -7,8 +7,8 @@ use futures_lite::future::block_on;
 use std::path::PathBuf;
 use urd::config;
 use urd::raft::replay;
-use urd::server::CHECKPOINT_FILE;
 use urd::server::data_dir::{DataDir, StoredIdentity};
+use urd::server::{CHECKPOINT_FILE, bootstrap};
 use urd::store::Store;
 use urd::tree::Tree;
 use urd::tree::checkpoint::{self, Found};
@@ -75,7 +75,7 @@ impl Member {
     /// The same, and the log applied to it: what a server answers from after its start.
     pub(crate) fn replayed(&self) -> Result<Store, Failure> {
         let mut store = self.store()?;
-        replay(&self.log()?, &mut store)?;
+        replay(self.identity()?.as_ref(), &self.log()?, &mut store)?;
         Ok(store)
     }
 }
@@ -101,9 +101,16 @@ pub(crate) fn check_store(store: &Store) -> Result<(), Failure> {
     Err(Failure::Damaged(faults.iter().map(ToString::to_string).collect()))
 }
 
-/// Applies the log, as far as it is durable, to a store whose tree is sound.
-pub(crate) fn replay(log: &Log, store: &mut Store) -> Result<(), Failure> {
+/// Applies the log, as far as it is durable, to a store whose tree is sound, as the member of this identity would.
+pub(crate) fn replay(
+    identity: Option<&StoredIdentity>,
+    log: &Log,
+    store: &mut Store,
+) -> Result<(), Failure> {
     let entries = log.entries();
+    if let Some(identity) = identity {
+        bootstrap::begin(store, identity, &entries);
+    }
     replay::hard_state(&entries, log.hard_state(), store)?;
     Ok(replay::replay_all(&entries, store)?)
 }

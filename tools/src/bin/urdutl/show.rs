@@ -39,6 +39,19 @@ pub(crate) fn command(command: &Command) -> String {
             let (action, alarm) = (request.action().as_str_name(), request.alarm().as_str_name());
             format!("alarm {} {alarm} member={:x}", action.to_lowercase(), request.member_id)
         }
+        Command::MemberAdd(request) => {
+            let learner = if request.is_learner { " learner" } else { "" };
+            format!("member add id={:x} peers={:?}{learner}", request.id, request.peer_urls)
+        }
+        Command::MemberRemove(request) => format!("member remove id={:x}", request.id),
+        Command::MemberPromote(request) => format!("member promote id={:x}", request.id),
+        Command::MemberUpdate(request) => {
+            format!("member update id={:x} peers={:?}", request.id, request.peer_ur_ls)
+        }
+        Command::MemberPublish(told) => {
+            let (id, name, clients) = (told.id, &told.name, &told.client_ur_ls);
+            format!("member publish id={id:x} name={name:?} clients={clients:?}")
+        }
     }
 }
 

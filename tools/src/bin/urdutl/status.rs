@@ -51,7 +51,8 @@ struct Status {
 struct Identity {
     cluster_id: String,
     member_id: String,
-    voters: Vec<String>,
+    /// Of a cluster that the member joined, none.
+    first_members: Vec<String>,
 }
 
 impl Identity {
@@ -59,7 +60,11 @@ impl Identity {
         Identity {
             cluster_id: ClusterId(stored.cluster_id).to_string(),
             member_id: MemberId(stored.member_id).to_string(),
-            voters: stored.voters.iter().map(|voter| MemberId(*voter).to_string()).collect(),
+            first_members: stored
+                .first_members
+                .iter()
+                .map(|member| MemberId(member.id).to_string())
+                .collect(),
         }
     }
 }

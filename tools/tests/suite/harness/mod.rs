@@ -1,13 +1,15 @@
 //! Servers for tests: started on free ports in a directory of their own, ended by process id, explained on failure.
 //!
-//! [`Server`] is one running member. It owns its process (killed when dropped) and its directory (removed when
+//! [`Cluster`] is several members. [`Server`] is one running member. It owns its process (killed when dropped) and its directory (removed when
 //! dropped); its standard error goes to a file whose end is printed when the test that owns it panics.
 //!
 //! What is missing fails a test with the command that installs it; nothing is skipped silently. There is no retry of
 //! requests here: a test that wants one says so.
 
+mod cluster;
 pub(crate) mod grpc;
 pub(crate) mod http;
+mod network;
 pub(crate) mod ports;
 pub(crate) mod process;
 mod server;
@@ -15,7 +17,9 @@ mod server;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub(crate) use grpc::Client;
+pub(crate) use cluster::{Cluster, SETTLE_TIMEOUT};
+pub(crate) use grpc::{Client, get_request, put_request};
+pub(crate) use network::{Network, in_network};
 pub(crate) use server::{Form, Launch, Server, scratch_directory};
 
 /// How long a server may take from its start to its first answer. A cold, busy CI machine sets it, not a server.

@@ -324,10 +324,7 @@ impl Server {
     }
 
     fn log_tail(&self) -> String {
-        const LINES: usize = 40;
-        let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
-        lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().join("\n")
+        tail(&self.log)
     }
 }
 
@@ -350,12 +347,21 @@ pub(crate) fn scratch_directory() -> TempDir {
         .expect("make a directory under target/tmp")
 }
 
-fn is_healthy(endpoint: &str) -> bool {
+/// The end of a log.
+pub(super) fn tail(log: &Path) -> String {
+    const LINES: usize = 40;
+    let bytes = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().join("\n")
+}
+
+pub(super) fn is_healthy(endpoint: &str) -> bool {
     http::get(endpoint, "/health?exclude=NOSPACE")
         .is_ok_and(|answer| answer.status == 200 && answer.body.contains(r#""health":"true""#))
 }
 
-fn end(child: &mut Child) {
+pub(super) fn end(child: &mut Child) {
     // Both fail only when the process is gone already, which is what is wanted.
     child.kill().ok();
     child.wait().ok();

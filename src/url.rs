@@ -1,14 +1,13 @@
-//! URLs as etcd's flags take them: `http://host:port` and nothing behind it.
+//! URLs as etcd's flags and membership requests take them: `http://host:port` and nothing behind it.
 //!
-//! A [`Url`] is what is told to others (advertised, hashed into ids, compared as text). A
-//! [`ListenUrl`] is one that this process can bind: plain HTTP on a literal address. The second is
-//! made from the first by a check that names what is missing, so that an `https://` URL can never
-//! end up as an unencrypted listener.
+//! A [`Url`] is what is told to others: advertised, hashed into ids, compared as text. What this process can bind is
+//! `config`'s `ListenUrl`.
 //!
 //! Not here: resolving host names, percent-encoding, paths, queries, credentials.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::limits;
 
 /// How to talk to the other side of a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +77,12 @@ impl Url {
         Ok(Url { text, scheme, host: host.to_owned(), port })
     }
 
+    /// What it names: two URLs of one place are the same member's. Names are not resolved, but `localhost` is.
+    pub fn place(&self) -> (Scheme, &str, u16) {
+        let host = if self.host == "localhost" { "127.0.0.1" } else { &self.host };
+        (self.scheme, host, self.port)
+    }
+
     /// As given, without surrounding space.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -99,59 +104,31 @@ impl Url {
     }
 }
 
+impl AsRef<str> for Url {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-/// A URL that can be listened on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenUrl {
-    url: Url,
-    address: SocketAddr,
-}
-
-impl ListenUrl {
-    /// What to bind. `localhost` is 127.0.0.1, as etcd binds it.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+/// A member's peer URLs, in the order given; those given twice are kept.
+///
+/// # Errors
+/// There are none or too many, or one is not in the form that etcd accepts.
+pub fn peer_urls(texts: &[String]) -> Result<Vec<String>, String> {
+    let is_long = |text: &String| text.len() > limits::MEMBER_URL_BYTES_MAX;
+    if texts.is_empty() {
+        return Err("no valid URLs given".to_owned());
     }
-
-    /// The URL as configured.
-    pub fn url(&self) -> &Url {
-        &self.url
+    if texts.len() > limits::MEMBER_URLS_MAX || texts.iter().any(is_long) {
+        return Err("too many URLs, or one is too long".to_owned());
     }
-}
-
-impl fmt::Display for ListenUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.url.fmt(f)
-    }
-}
-
-impl TryFrom<Url> for ListenUrl {
-    type Error = String;
-
-    fn try_from(url: Url) -> Result<ListenUrl, String> {
-        match url.scheme {
-            Scheme::Http => {}
-            Scheme::Https => {
-                return Err(format!("TLS is not supported yet, so {url} cannot be listened on"));
-            }
-            Scheme::Unix | Scheme::Unixs => {
-                return Err(format!(
-                    "unix sockets are not supported yet, so {url} cannot be listened on"
-                ));
-            }
-        }
-        let ip = match url.host.as_str() {
-            "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            host => host.parse().map_err(|_| format!("expected IP in URL for binding ({url})"))?,
-        };
-        let address = SocketAddr::new(ip, url.port);
-        Ok(ListenUrl { url, address })
-    }
+    texts.iter().map(|text| Ok(Url::parse(text)?.text)).collect()
 }
 
 /// Splits at the last colon outside brackets. A bare IPv6 address has no port that could be told.

@@ -3,17 +3,19 @@
 //! Each promise has its test: 1 (nothing acknowledged before it is durable), 3 (the same log gives the same store), and
 //! that reads wait for their index.
 
+mod catch_up;
+
 use std::pin::pin;
 
 use bytes::Bytes;
 use futures_lite::future::{block_on, poll_once};
-use urd_proto::etcdserverpb::{PutRequest, RangeRequest};
+use urd_proto::etcdserverpb::{Member, PutRequest, RangeRequest};
 use urd_wal::disk::memory::{MemoryDisk, Survival};
 use urd_wal::{Log, Offline, Waiting};
 
-use super::{Driver, Fatal, Options, Turn, Write, replay};
 use crate::error::Unavailable;
 use crate::ids::{Index, MemberId, Revision};
+use crate::raft::{Driver, Fatal, Options, Turn, Write, replay};
 use crate::store::Store;
 use crate::store::command::{BatchBuilder, Command};
 use crate::tree::checkpoint::{self, CheckpointFile};
@@ -23,13 +25,25 @@ const SEGMENT_BYTES: u32 = 256 << 10;
 
 type TestDriver = Driver<MemoryDisk, u32, u32>;
 
+fn first() -> Member {
+    Member { id: 1, ..Member::default() }
+}
+
+/// What the only member of a new cluster begins with.
+fn first_store() -> Store {
+    let mut store = Store::new();
+    store.bootstrap(&[first()]);
+    store
+}
+
+fn options_of(start: u64) -> Options {
+    Options { member: MemberId(1), election_ticks: 10, pre_vote: true, start, request_ticks: 50 }
+}
+
 fn open(disk: &MemoryDisk, start: u64) -> TestDriver {
     let options = urd_wal::Options { segment_bytes: SEGMENT_BYTES, salt: start };
     let (log, recovered) = block_on(Log::open(disk.clone(), options)).unwrap();
-    let member = MemberId(1);
-    let options =
-        Options { member, voters: vec![member], election_ticks: 10, pre_vote: true, start };
-    let mut driver = Driver::open(&options, log, &recovered, Store::new()).unwrap();
+    let mut driver = Driver::open(&options_of(start), log, &recovered, first_store()).unwrap();
     driver.campaign_if_alone().unwrap();
     driver
 }
@@ -243,11 +257,11 @@ fn open_both(
     let opened = unless_crashed(disk, checkpoint::open(disk.clone(), "checkpoint"))?.unwrap();
     let options = urd_wal::Options { segment_bytes: SEGMENT_BYTES, salt: start };
     let (log, recovered) = unless_crashed(disk, Log::open(disk.clone(), options))?.unwrap();
-    let member = MemberId(1);
-    let options =
-        Options { member, voters: vec![member], election_ticks: 10, pre_vote: true, start };
-    let store = Store::open(opened.tree).unwrap();
-    let driver = Driver::open(&options, log, &recovered, store).map(|mut driver| {
+    let mut store = Store::open(opened.tree).unwrap();
+    if opened.checkpoint.is_none() {
+        store.bootstrap(&[first()]);
+    }
+    let driver = Driver::open(&options_of(start), log, &recovered, store).map(|mut driver| {
         driver.campaign_if_alone().unwrap();
         driver
     });
@@ -346,7 +360,7 @@ fn a_checkpoint_trims_the_log_and_a_restart_needs_both() {
     assert_eq!(driver.since_checkpoint().entries, 0);
     let before = driver.log().first_index();
     driver.end_checkpoint(written);
-    assert_eq!((before, driver.log().first_index()), (1, 42));
+    assert_eq!((before, driver.log().first_index()), (2, 43));
     while let Some(prepare) = driver.log().prepare() {
         let prepared = block_on(prepare.run());
         driver.log().prepared(prepared).unwrap();
@@ -388,10 +402,7 @@ fn run_until_crash(disk: &MemoryDisk) -> u32 {
     let options = urd_wal::Options { segment_bytes: SEGMENT_BYTES, salt: 1 };
     let Some(opened) = unless_crashed(disk, Log::open(disk.clone(), options)) else { return 0 };
     let (log, recovered) = opened.unwrap();
-    let member = MemberId(1);
-    let options =
-        Options { member, voters: vec![member], election_ticks: 10, pre_vote: true, start: 1 };
-    let mut driver = TestDriver::open(&options, log, &recovered, Store::new()).unwrap();
+    let mut driver = TestDriver::open(&options_of(1), log, &recovered, first_store()).unwrap();
     driver.campaign_if_alone().unwrap();
     let mut count = 0;
     let mut proposed = 0;
@@ -424,7 +435,7 @@ fn a_log_read_offline_gives_the_state_of_a_restart() {
     drop(driver);
     let offline = block_on(Offline::open(disk)).unwrap();
     let entries = offline.entries();
-    let mut store = Store::new();
+    let mut store = first_store();
     // The commit index in the log is that of the last write, which named the entry before it.
     let hard_state = replay::hard_state(&entries, offline.hard_state(), &store).unwrap();
     assert!((1..entries.last()).contains(&hard_state.commit), "{hard_state:?}");

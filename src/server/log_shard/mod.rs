@@ -2,20 +2,26 @@
 //!
 //! # One pass
 //!
-//! 1. Take what came in: proposals and reads from shards, completed writes. See whether pages have to be touched ahead
-//!    (`warming`): then entries are applied only as far as that is done.
-//! 2. All waiting reads share one read index.
+//! 1. Take what came in: proposals and reads from shards, completed writes, other members' messages (`peers`). See
+//!    whether pages have to be touched ahead (`warming`): then entries are applied only as far as that is done.
+//! 2. All waiting reads share one read index. Without a leader, reads and proposals wait for one, for a while.
 //! 3. The lessor's entry, if one is due, joins the queue. Queued batches become one entry, if the disk is idle or the
-//!    queue is worth another write beside the one under way. Waiting costs nothing then: what gathers meanwhile shares
-//!    the next write. A lone request's write is waited for by the thread itself.
-//! 4. Turn the driver until it has nothing to do; start the writes it asks for.
+//!    queue is worth another write beside the one under way (`proposals`).
+//! 4. Turn the driver until it has nothing to do; send its messages, start the writes it asks for.
 //! 5. Publish what was applied, then answer: whoever hears of a write, or of a read index, finds it published. The
 //!    lessor follows what was applied, and answers questions once a read index has confirmed that this member leads.
-//! 6. Background: a slice of a compaction, of a defragmentation, of tidying up; a segment prepared ahead; a checkpoint
-//!    begun.
+//! 6. Background (`upkeep`): a slice of a compaction, of a defragmentation, of tidying up; a segment prepared ahead; a
+//!    checkpoint begun. States for members that are behind, and from those that are ahead (`catch_up`). What this member
+//!    tells the cluster of itself, and what becomes of its membership (`membership`).
 //!
 //! The pass is a plain function; only [`run`] waits.
 
+mod catch_up;
+mod membership;
+mod peers;
+mod proposals;
+pub mod question;
+mod upkeep;
 mod warm;
 
 use std::cell::{Cell, RefCell};
@@ -29,11 +35,20 @@ use std::time::{Duration, Instant};
 use urd_wal::disk::Disk;
 use urd_wal::{Completed, Prepared, Waiting, WriteError};
 
+pub use self::catch_up::Receiving;
+use self::catch_up::{Installing, Received};
+pub use self::membership::Membership;
+pub use self::peers::Doorkeeper;
+use self::peers::{Asker, FromPeer, RemoteQuestions};
+pub use self::proposals::Part;
+use self::proposals::{Owner, Queued};
+use self::upkeep::Wanted;
 use super::checkpoints::Checkpoints;
-use super::defragment::{Defragment, Step};
+use super::defragment::Defragment;
 use super::frontend::Frontend;
 use super::lessor::Lessor;
 use super::mesh::{Key, Outbox, ToLog, ToShard};
+use super::publish::is_published;
 use super::shard::Shared;
 use super::signal::Signal;
 use super::warming::{Ahead, Warming};
@@ -42,15 +57,18 @@ use crate::api::operations::Operations;
 use crate::error::Unavailable;
 use crate::ids::{MemberId, Revision};
 use crate::limits;
+use crate::raft::transport::Transport;
 use crate::raft::{Driver, Fatal, Write};
 use crate::store::Outcome;
-use crate::store::command::BatchBuilder;
 use crate::store::lease::LeaseChange;
 use crate::tree::checkpoint::{self, Written};
 
 /// What waits for the next pass.
 pub struct Inbox<D: Disk> {
     messages: RefCell<VecDeque<ToLog>>,
+    peers: RefCell<VecDeque<FromPeer>>,
+    received: RefCell<Option<Received<D>>>,
+    installed: RefCell<Option<Result<Installing<D>, Failure>>>,
     written: RefCell<VecDeque<Result<Completed, WriteError>>>,
     prepared: RefCell<Option<Prepared<D>>>,
     checkpointed: RefCell<Option<Result<Written, checkpoint::Failure>>>,
@@ -68,6 +86,9 @@ impl<D: Disk> Inbox<D> {
     pub fn new(warming: Warming) -> Self {
         Self {
             messages: RefCell::default(),
+            peers: RefCell::default(),
+            received: RefCell::default(),
+            installed: RefCell::default(),
             written: RefCell::default(),
             prepared: RefCell::default(),
             checkpointed: RefCell::default(),
@@ -81,6 +102,12 @@ impl<D: Disk> Inbox<D> {
     /// A shard says something.
     pub fn push(&self, message: ToLog) {
         self.messages.borrow_mut().push_back(message);
+        self.signal.set();
+    }
+
+    /// Another member says something, or nothing any more.
+    fn push_peer(&self, message: FromPeer) {
+        self.peers.borrow_mut().push_back(message);
         self.signal.set();
     }
 
@@ -115,38 +142,20 @@ impl Port {
     }
 }
 
-/// A share of an entry: whose it is, and how many of the entry's requests are its own.
-pub struct Part {
-    owner: Owner,
-    requests: usize,
-}
-
-/// Who proposed a batch.
-#[derive(Clone, Copy)]
-enum Owner {
-    Shard { shard: usize, key: Key },
-    Lessor,
+/// What waits for a read index, and since when.
+pub struct Reader {
+    since: Instant,
+    who: Who,
 }
 
 /// Who waits for a read index.
-pub enum Reader {
+enum Who {
     /// A shard's round of reads.
     Reads { shard: usize, key: Key },
     /// A shard's questions about leases.
     Leases { shard: usize, questions: Vec<(Key, LeaseQuestion)> },
-}
-
-/// Whose question about a lease it is.
-#[derive(Debug)]
-struct Asker {
-    shard: usize,
-    key: Key,
-}
-
-/// A batch that waits to be proposed, of one shard or joined of several.
-struct Queued {
-    parts: Vec<Part>,
-    batch: BatchBuilder,
+    /// Another member's.
+    RemoteLeases(RemoteQuestions),
 }
 
 /// See the module's page.
@@ -155,11 +164,14 @@ pub struct LogShard<D: Disk> {
     shared: Arc<Shared>,
     ports: Vec<Rc<Port>>,
     inbox: Rc<Inbox<D>>,
+    transport: Rc<Transport>,
     queue: VecDeque<Queued>,
     queued_requests: usize,
     queued_bytes: usize,
     reads: Vec<Reader>,
     lessor: Lessor<Asker>,
+    /// Other members' questions about leases that the lessor has.
+    remote_questions: slab::Slab<RemoteQuestions>,
     leader: Option<MemberId>,
     /// The newest that was published.
     revision: Revision,
@@ -172,10 +184,22 @@ pub struct LogShard<D: Disk> {
     defragment: Option<Defragment>,
     /// A checkpoint that the defragmentation waits for.
     wanted: Option<Wanted>,
+    membership: Membership,
+    /// A state of another member is being put in the place of this one's.
+    is_installing: bool,
+    /// Bytes of the entries that other members' messages of this pass brought.
+    appended_bytes: usize,
+    /// Writes that have begun and not completed: when.
+    writing: VecDeque<(u64, Instant)>,
+    writes_begun: u64,
+    /// When `/metrics` was last told of traffic between members.
+    peers_counted: Instant,
     /// Shards that have drained; used while stopping.
     drained: usize,
     /// What leases have left was checkpointed for the last time; used while stopping.
     leases_saved: bool,
+    /// Until when this member waits for another to lead; used while stopping.
+    hand_over_until: Option<Instant>,
 }
 
 /// Why the log shard ended otherwise than by being told to.
@@ -190,30 +214,57 @@ pub enum Failure {
     /// The checkpoint file's content is unknown.
     #[error("checkpoint: {0}")]
     Checkpoint(#[from] checkpoint::Failure),
+    /// A state that was received could not be put in the place of this member's own.
+    #[error("take over a received state: {0}")]
+    Install(String),
     /// The log could not be closed.
     #[error("close the log: {0}")]
     Close(urd_wal::CloseError),
 }
 
+/// How the log shard ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was told to stop.
+    Stopped,
+    /// This member was removed from the cluster.
+    Removed,
+}
+
+/// What a log shard is made of.
+pub struct Makings<D: Disk> {
+    /// Opened.
+    pub driver: Driver<D, Vec<Part>, Reader>,
+    /// What all shards share.
+    pub shared: Arc<Shared>,
+    /// In the order of the shards' numbers.
+    pub ports: Vec<Rc<Port>>,
+    /// Where shards and other members post to.
+    pub inbox: Rc<Inbox<D>>,
+    /// The way to other members.
+    pub transport: Rc<Transport>,
+    /// When they are due.
+    pub checkpoints: Checkpoints<D>,
+    /// What is checked before a change of membership.
+    pub membership: Membership,
+}
+
 impl<D: Disk + 'static> LogShard<D> {
-    /// Takes over an opened driver; `ports` are in the order of the shards' numbers.
-    pub fn new(
-        driver: Driver<D, Vec<Part>, Reader>,
-        shared: Arc<Shared>,
-        ports: Vec<Rc<Port>>,
-        inbox: Rc<Inbox<D>>,
-        checkpoints: Checkpoints<D>,
-    ) -> Self {
+    /// A log shard that has not begun.
+    pub fn new(makings: Makings<D>) -> Self {
+        let Makings { driver, shared, ports, inbox, transport, checkpoints, membership } = makings;
         Self {
             driver,
             shared,
             ports,
             inbox,
+            transport,
             queue: VecDeque::new(),
             queued_requests: 0,
             queued_bytes: 0,
             reads: Vec::new(),
             lessor: Lessor::new(Instant::now()),
+            remote_questions: slab::Slab::new(),
             leader: None,
             revision: Revision(0),
             preparing: false,
@@ -222,22 +273,34 @@ impl<D: Disk + 'static> LogShard<D> {
             propose_from: None,
             defragment: None,
             wanted: None,
+            membership,
+            is_installing: false,
+            appended_bytes: 0,
+            writing: VecDeque::new(),
+            writes_begun: 0,
+            peers_counted: Instant::now(),
             drained: 0,
             leases_saved: false,
+            hand_over_until: None,
         }
     }
-}
 
-impl<D: Disk + 'static> LogShard<D> {
     /// One pass; see the module's page. True when background work is left for another pass.
     fn pass(&mut self) -> Result<bool, Failure> {
-        self.take_inbox()?;
+        let mut more = self.take_inbox()?;
+        if self.is_installing {
+            // Nothing may step between the question whether raft wants a state and its taking over.
+            return Ok(false);
+        }
         self.hold_back();
-        self.start_reads();
-        let more_timers = self.propose_about_leases();
         let mut applied = Applied::default();
+        let waiting = if self.is_lone_append() { Waiting::Thread } else { Waiting::Task };
+        self.turn(waiting, &mut applied)?;
+        self.start_reads();
+        more |= self.propose_about_leases();
+        self.propose_changes();
         loop {
-            let waiting = if self.is_alone() { Waiting::Thread } else { Waiting::Task };
+            let waiting = if self.is_lone_request() { Waiting::Thread } else { Waiting::Task };
             let proposed = self.propose();
             self.turn(waiting, &mut applied)?;
             if !proposed {
@@ -246,77 +309,220 @@ impl<D: Disk + 'static> LogShard<D> {
         }
         self.inbox.reads_seen.set(false);
         self.warm_entries();
-        let mut more = self.sweep();
+        more |= self.sweep();
         more |= self.defragment();
         self.publish();
+        if applied.members_changed {
+            self.follow_members();
+        }
         self.follow_leases(&applied.leases);
         self.count(&applied);
         self.answer(applied);
         self.answer_about_leases();
+        self.follow_transfers();
         more |= !self.driver.tidy();
         self.prepare();
-        self.checkpoint();
+        self.begin_install();
+        if !self.is_installing {
+            self.checkpoint();
+        }
         let waits = self.inbox.warming.expiry.get() == Ahead::UnderWay;
-        Ok(more || more_timers || (!waits && self.lessor.wants_to_propose(Instant::now())))
+        Ok(more || (!waits && self.lessor.wants_to_propose(Instant::now())))
     }
 
     /// Turns the driver until it has nothing to do.
     fn turn(&mut self, waiting: Waiting, applied: &mut Applied) -> Result<(), Failure> {
         while let Some(turn) = self.driver.turn(waiting)? {
+            // A leader's appends need not wait for its own disk.
+            self.transport.send(turn.messages);
             if let Some(write) = turn.write {
                 match waiting {
                     Waiting::Task => self.start_write(write),
                     Waiting::Thread => self.write(write)?,
                 }
             }
+            for (message, view) in turn.snapshots {
+                self.send_state(message, view);
+            }
             applied.outcomes.extend(turn.outcomes);
             applied.leases.extend(turn.leases);
+            applied.members_changed |= turn.members_changed;
             applied.lost.extend(turn.lost);
             applied.readable.extend(turn.readable);
-            applied.unreadable.extend(turn.unreadable);
-            // A group of one has nobody to send to; the transport takes these when members arrive.
-            debug_assert!(turn.messages.is_empty());
+            // They ask again, as soon as there is somebody to ask.
+            self.reads.extend(turn.unreadable);
         }
         Ok(())
     }
 
-    fn take_inbox(&mut self) -> Result<(), Failure> {
+    /// True when messages of other members are left for another pass.
+    fn take_inbox(&mut self) -> Result<bool, Failure> {
+        if let Some(installed) = self.inbox.installed.take() {
+            self.install(installed?)?;
+        }
         if let Some(prepared) = self.inbox.prepared.take() {
             self.preparing = false;
             if let Err(error) = self.driver.log().prepared(prepared) {
                 tracing::warn!("cannot prepare the next log segment, trying again: {error}");
-                self.prepare_from = Some(Instant::now() + PREPARE_RETRY);
+                self.prepare_from = Some(Instant::now() + upkeep::PREPARE_RETRY);
             }
         }
         if let Some(checkpointed) = self.inbox.checkpointed.take() {
             self.checkpointed(checkpointed)?;
         }
         for completed in self.inbox.written.take() {
+            self.writing.pop_front();
             let messages = self.driver.written(completed?);
-            debug_assert!(messages.is_empty());
+            self.transport.send(messages);
         }
         for message in self.inbox.messages.take() {
             match message {
                 ToLog::Propose { shard, key, batch } => {
                     self.enqueue(Owner::Shard { shard, key }, batch);
                 }
-                ToLog::Read { shard, key } => self.reads.push(Reader::Reads { shard, key }),
+                ToLog::Reconfigure { shard, key, change } => self.want_change(shard, key, change),
+                ToLog::MoveLeader { shard, key, to } => self.move_leader(shard, key, to),
+                ToLog::Read { shard, key } => self.wait_for_index(Who::Reads { shard, key }),
                 ToLog::Leases { shard, questions } => {
-                    self.reads.push(Reader::Leases { shard, questions });
+                    self.wait_for_index(Who::Leases { shard, questions });
                 }
                 // The pass looks by itself whether there is one to begin.
                 ToLog::Defragment => {}
                 ToLog::Drained => self.drained += 1,
             }
         }
+        if self.is_installing { Ok(false) } else { self.take_messages() }
+    }
+
+    fn wait_for_index(&mut self, who: Who) {
+        self.reads.push(Reader { since: Instant::now(), who });
+    }
+
+    fn start_reads(&mut self) {
+        if self.reads.is_empty() {
+            return;
+        }
+        self.forward_questions();
+        if !self.driver.can_read() || self.reads.is_empty() {
+            return;
+        }
+        let readers = std::mem::take(&mut self.reads);
+        if let Err((_, readers)) = self.driver.read_index(readers) {
+            self.reads = readers;
+        }
+    }
+
+    /// Another tick of the heartbeat's interval: raft's clock goes on, and what has waited for too long ends.
+    fn tick(&mut self) {
+        if self.is_installing {
+            return;
+        }
+        let (late, again) = self.driver.tick();
+        for parts in late {
+            self.fail(parts, Unavailable::TimedOut);
+        }
+        self.reads.extend(again);
+        let now = Instant::now();
+        let overdue = |since: Instant| now.duration_since(since) > limits::REQUEST_TIMEOUT;
+        let late: Vec<Reader> = self.reads.extract_if(.., |reader| overdue(reader.since)).collect();
+        for reader in late {
+            self.tell_reader(reader, Err(Unavailable::TimedOut));
+        }
+        self.end_overdue_batches(now);
+        self.end_overdue_changes(now);
+        self.leave_a_stuck_disk(now);
+        if now.duration_since(self.peers_counted) >= limits::PEER_COUNT_INTERVAL {
+            self.peers_counted = now;
+            self.count_peers();
+        }
+    }
+
+    fn start_write(&mut self, write: Write) {
+        self.writes_begun += 1;
+        self.writing.push_back((self.writes_begun, Instant::now()));
+        let inbox = Rc::clone(&self.inbox);
+        let shared = Arc::clone(&self.shared);
+        glommio::spawn_local(async move {
+            let start = Instant::now();
+            let result = write.done.await;
+            let took = start.elapsed();
+            inbox.note_write(took);
+            shared.metrics.wal_write(took, write.bytes as u64);
+            inbox.written.borrow_mut().push_back(result);
+            inbox.signal.set();
+        })
+        .detach();
+    }
+
+    /// Does a write that completes when it is polled first.
+    fn write(&mut self, mut write: Write) -> Result<(), Failure> {
+        let start = Instant::now();
+        let polled = write.done.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(result) = polled else {
+            unreachable!("invariant: a write that the thread waits for is done at once")
+        };
+        let took = start.elapsed();
+        self.inbox.note_write(took);
+        self.shared.metrics.wal_write(took, write.bytes as u64);
+        let messages = self.driver.written(result?);
+        self.transport.send(messages);
         Ok(())
     }
 
-    fn enqueue(&mut self, owner: Owner, batch: BatchBuilder) {
-        self.queued_requests += batch.len();
-        self.queued_bytes += batch.byte_len();
-        let parts = vec![Part { owner, requests: batch.len() }];
-        self.queue.push_back(Queued { parts, batch });
+    /// A leader whose disk does not answer cannot serve, though its heartbeats go on: another should lead.
+    fn leave_a_stuck_disk(&mut self, now: Instant) {
+        let stuck = self.writing.front().is_some_and(|(_, begun)| {
+            now.duration_since(*begun) > self.membership.election_timeout
+        });
+        if stuck
+            && !self.driver.is_transferring()
+            && let Some(successor) = self.driver.successor()
+        {
+            tracing::warn!(%successor, "a write to the log does not end: handing leadership over");
+            self.driver.transfer_leader(successor);
+        }
+    }
+
+    fn publish(&mut self) {
+        let published = Published {
+            view: self.driver.publish(),
+            term: self.driver.term(),
+            leader: self.driver.leader(),
+            committed: self.driver.committed(),
+            sizes: self.driver.statistics(),
+        };
+        self.shared.metrics.pending(self.driver.pending());
+        if published.leader != self.leader {
+            self.leader = published.leader;
+            self.shared.metrics.leader_changed();
+            self.follow_new_leader();
+        }
+        let revision = published.view.revision();
+        self.shared.bytes_in_use.store(published.sizes.bytes_in_use, Ordering::Relaxed);
+        self.shared.published.store(Arc::new(published));
+        if std::mem::replace(&mut self.revision, revision) != revision {
+            self.tell_watchers();
+        }
+    }
+
+    fn follow_new_leader(&self) {
+        match self.leader {
+            Some(leader) if leader == self.shared.identity.member => {
+                tracing::info!(term = self.driver.term().0, "this member leads");
+            }
+            Some(leader) => tracing::info!(%leader, term = self.driver.term().0, "a member leads"),
+            None => tracing::warn!(term = self.driver.term().0, "there is no leader"),
+        }
+    }
+
+    /// Tells the shards that have watchers and have not been told already.
+    fn tell_watchers(&self) {
+        for (watching, port) in self.shared.watching.iter().zip(&self.ports) {
+            if watching.wanted.load(Ordering::SeqCst) && !watching.told.swap(true, Ordering::SeqCst)
+            {
+                port.post(ToShard::Published);
+            }
+        }
     }
 
     /// Lets the lessor's time go on. True when it has more timers to look at.
@@ -346,26 +552,20 @@ impl<D: Disk + 'static> LogShard<D> {
         }
     }
 
-    /// What the lessor wanted to say in an earlier term must not be said in a later one: it may be wrong by then.
-    fn forget_lessors_batch(&mut self) {
-        let is_lessors =
-            |queued: &Queued| queued.parts.iter().any(|part| matches!(part.owner, Owner::Lessor));
-        if let Some(at) = self.queue.iter().position(is_lessors)
-            && let Some(Queued { parts, batch }) = self.queue.remove(at)
-        {
-            self.forget(&batch);
-            // Others may have been joined to it.
-            self.fail(parts, Unavailable::NoLeader);
-        }
-    }
-
     fn answer_about_leases(&mut self) {
         let leases_renewed = self.lessor.take_renewed();
         if leases_renewed > 0 {
             self.shared.metrics.operations(&Operations { leases_renewed, ..Operations::default() });
         }
         let mut answers: Vec<Vec<(Key, LeaseAnswer)>> = Vec::new();
-        for (Asker { shard, key }, answer) in self.lessor.take_answers() {
+        for (asker, answer) in self.lessor.take_answers() {
+            let (shard, key) = match asker {
+                Asker::Shard { shard, key } => (shard, key),
+                Asker::Remote { call, nth } => {
+                    self.note_remote_answer(call, nth, answer);
+                    continue;
+                }
+            };
             if answers.len() <= shard {
                 answers.resize_with(shard + 1, Vec::new);
             }
@@ -375,157 +575,6 @@ impl<D: Disk + 'static> LogShard<D> {
         }
         for (shard, answers) in answers.into_iter().enumerate().filter(|(_, own)| !own.is_empty()) {
             self.tell(shard, ToShard::Leases { answers });
-        }
-    }
-
-    fn start_reads(&mut self) {
-        if self.reads.is_empty() {
-            return;
-        }
-        let readers = std::mem::take(&mut self.reads);
-        if let Err((unavailable, readers)) = self.driver.read_index(readers) {
-            for reader in readers {
-                self.tell_reader(reader, Err(unavailable));
-            }
-        }
-    }
-
-    /// Whether the queue should become an entry now.
-    fn worth_a_write(&self) -> bool {
-        match self.driver.writes_in_flight() {
-            0 => !self.queue.is_empty(),
-            writes => {
-                writes < limits::LOG_WRITES_IN_FLIGHT
-                    && (self.queued_requests >= limits::BATCH_REQUESTS_WORTH_A_WRITE
-                        || self.queued_bytes >= limits::BATCH_BYTES_WORTH_A_WRITE)
-            }
-        }
-    }
-
-    /// Whether one request is all there is to do, and soon done: then the thread waits for its write. Whoever comes
-    /// meanwhile could not have been written earlier, since a small write waits for the one before it.
-    fn is_alone(&self) -> bool {
-        self.queued_requests == 1
-            && self.driver.writes_in_flight() == 0
-            && !self.inbox.reads_seen.get()
-            && !self.inbox.warming.is_on()
-            && self.inbox.write_time.get() < limits::LONE_WRITE_TIME_MAX
-    }
-
-    /// Makes one entry of the queue, if it is worth one. Says whether it did.
-    fn propose(&mut self) -> bool {
-        if !self.worth_a_write() || self.is_pausing() {
-            return false;
-        }
-        let Some(Queued { mut parts, mut batch }) = self.queue.pop_front() else { return false };
-        while let Some(next) = self.queue.pop_front_if(|next| {
-            batch.byte_len() + next.batch.byte_len() <= limits::BATCH_BYTES
-                && batch.len() + next.batch.len() <= limits::BATCH_REQUESTS_MAX
-        }) {
-            batch.join(&next.batch);
-            parts.extend(next.parts);
-        }
-        if !self.driver.has_room(batch.byte_len()) {
-            if self.prepare_from.is_none() {
-                // The next segment is being made; its coming starts another pass.
-                self.queue.push_front(Queued { parts, batch });
-                return false;
-            }
-            self.forget(&batch);
-            self.fail(parts, Unavailable::NoSpace);
-            return true;
-        }
-        self.forget(&batch);
-        if let Err((unavailable, parts)) = self.driver.propose(batch.finish(), parts) {
-            self.fail(parts, unavailable);
-        }
-        true
-    }
-
-    /// Whether entries come more slowly now, because checkpoints do not keep up, and it is not time for one yet. Tells
-    /// itself when it is.
-    fn is_pausing(&mut self) -> bool {
-        let now = Instant::now();
-        if self.propose_from.is_some_and(|from| now < from) {
-            return true;
-        }
-        let pause = self.checkpoints.pause(self.driver.statistics().pages_unwritten);
-        self.propose_from = pause.map(|pause| now + pause);
-        if let Some(pause) = pause {
-            let inbox = Rc::clone(&self.inbox);
-            glommio::spawn_local(async move {
-                glommio::timer::sleep(pause).await;
-                inbox.signal.set();
-            })
-            .detach();
-        }
-        false
-    }
-
-    /// Takes a batch out of the queue's sums.
-    fn forget(&mut self, batch: &BatchBuilder) {
-        self.queued_requests -= batch.len();
-        self.queued_bytes = self.queue.iter().map(|queued| queued.batch.byte_len()).sum();
-    }
-
-    fn start_write(&self, write: Write) {
-        let inbox = Rc::clone(&self.inbox);
-        let shared = Arc::clone(&self.shared);
-        glommio::spawn_local(async move {
-            let start = Instant::now();
-            let result = write.done.await;
-            let took = start.elapsed();
-            inbox.note_write(took);
-            shared.metrics.wal_write(took, write.bytes as u64);
-            inbox.written.borrow_mut().push_back(result);
-            inbox.signal.set();
-        })
-        .detach();
-    }
-
-    /// Does a write that completes when it is polled first.
-    fn write(&mut self, mut write: Write) -> Result<(), Failure> {
-        let start = Instant::now();
-        let polled = write.done.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        let Poll::Ready(result) = polled else {
-            unreachable!("invariant: a write that the thread waits for is done at once")
-        };
-        let took = start.elapsed();
-        self.inbox.note_write(took);
-        self.shared.metrics.wal_write(took, write.bytes as u64);
-        let messages = self.driver.written(result?);
-        debug_assert!(messages.is_empty());
-        Ok(())
-    }
-
-    fn publish(&mut self) {
-        let published = Published {
-            view: self.driver.publish(),
-            term: self.driver.term(),
-            leader: self.driver.leader(),
-            committed: self.driver.committed(),
-            sizes: self.driver.statistics(),
-        };
-        self.shared.metrics.pending(self.driver.pending());
-        if published.leader != self.leader {
-            self.leader = published.leader;
-            self.shared.metrics.leader_changed();
-        }
-        let revision = published.view.revision();
-        self.shared.bytes_in_use.store(published.sizes.bytes_in_use, Ordering::Relaxed);
-        self.shared.published.store(Arc::new(published));
-        if std::mem::replace(&mut self.revision, revision) != revision {
-            self.tell_watchers();
-        }
-    }
-
-    /// Tells the shards that have watchers and have not been told already.
-    fn tell_watchers(&self) {
-        for (watching, port) in self.shared.watching.iter().zip(&self.ports) {
-            if watching.wanted.load(Ordering::SeqCst) && !watching.told.swap(true, Ordering::SeqCst)
-            {
-                port.post(ToShard::Published);
-            }
         }
     }
 
@@ -548,9 +597,6 @@ impl<D: Disk + 'static> LogShard<D> {
         for reader in applied.readable {
             self.tell_reader(reader, Ok(()));
         }
-        for reader in applied.unreadable {
-            self.tell_reader(reader, Err(Unavailable::LeaderChanged));
-        }
     }
 
     fn count(&self, applied: &Applied) {
@@ -563,130 +609,28 @@ impl<D: Disk + 'static> LogShard<D> {
         self.shared.metrics.operations(&operations);
     }
 
-    fn fail(&mut self, parts: Vec<Part>, unavailable: Unavailable) {
-        for Part { owner, requests } in parts {
-            self.shared.metrics.failed(requests);
-            match owner {
-                Owner::Shard { shard, key } => {
-                    self.tell(shard, ToShard::Failed { key, unavailable });
-                }
-                Owner::Lessor => self.lessor.failed(Instant::now(), unavailable),
-            }
-        }
-    }
-
     fn tell_reader(&mut self, reader: Reader, outcome: Result<(), Unavailable>) {
-        match (reader, outcome) {
-            (Reader::Reads { shard, key }, outcome) => {
+        match (reader.who, outcome) {
+            (Who::Reads { shard, key }, outcome) => {
                 self.tell(shard, ToShard::Readable { key, outcome });
             }
-            (Reader::Leases { shard, questions }, Ok(())) => {
+            (Who::Leases { shard, questions }, Ok(())) => {
                 let now = Instant::now();
                 for (key, question) in questions {
-                    self.lessor.ask(now, Asker { shard, key }, question);
+                    self.lessor.ask(now, Asker::Shard { shard, key }, question);
                 }
             }
-            (Reader::Leases { shard, questions }, Err(unavailable)) => {
+            (Who::Leases { shard, questions }, Err(unavailable)) => {
                 let refuse = |(key, _)| (key, Err(unavailable));
                 let answers = questions.into_iter().map(refuse).collect();
                 self.tell(shard, ToShard::Leases { answers });
             }
+            (Who::RemoteLeases(questions), outcome) => self.ask_for_another(questions, outcome),
         }
     }
 
     fn tell(&self, shard: usize, message: ToShard) {
         self.ports.get(shard).expect("invariant: every shard has a port").post(message);
-    }
-
-    /// Has the next segment made ready, one at a time.
-    fn prepare(&mut self) {
-        if self.preparing || self.prepare_from.is_some_and(|from| Instant::now() < from) {
-            return;
-        }
-        self.prepare_from = None;
-        let Some(prepare) = self.driver.log().prepare() else { return };
-        self.preparing = true;
-        let inbox = Rc::clone(&self.inbox);
-        glommio::spawn_local(async move {
-            let prepared = prepare.run().await;
-            inbox.prepared.replace(Some(prepared));
-            inbox.signal.set();
-        })
-        .detach();
-    }
-
-    /// Goes on with a defragmentation; true when it has more to do at once.
-    fn defragment(&mut self) -> bool {
-        if self.defragment.is_none() {
-            self.defragment = Defragment::begin(&self.shared.defragment);
-        }
-        if self.driver.is_checkpointing() || self.wanted.is_some() || !self.may_relocate() {
-            return false;
-        }
-        let Some(defragment) = &mut self.defragment else { return false };
-        match defragment.step(&mut self.driver) {
-            Step::Checkpoint { cut } => {
-                self.wanted = Some(Wanted { cut });
-                false
-            }
-            Step::Again => true,
-            Step::Done => {
-                self.end_defragment(true);
-                // Another may have been asked for meanwhile.
-                true
-            }
-        }
-    }
-
-    fn end_defragment(&mut self, is_done: bool) {
-        self.wanted = None;
-        if let Some(defragment) = self.defragment.take() {
-            defragment.end(&self.shared.defragment, is_done);
-        }
-    }
-
-    /// Begins a checkpoint when one is wanted or due.
-    fn checkpoint(&mut self) {
-        let sizes = self.driver.statistics();
-        let is_due = || self.checkpoints.is_due(self.driver.since_checkpoint(), &sizes);
-        if self.driver.is_checkpointing() || (self.wanted.is_none() && !is_due()) {
-            return;
-        }
-        let cut = self.wanted.take().is_some_and(|wanted| wanted.cut);
-        let checkpoint = self.driver.begin_checkpoint();
-        self.checkpoints.begin();
-        let (file, inbox) = (Rc::clone(&self.checkpoints.file), Rc::clone(&self.inbox));
-        let shared = Arc::clone(&self.shared);
-        let write = async move {
-            let (start, bytes) = (Instant::now(), checkpoint.bytes());
-            let mut written = checkpoint.write(&file).await;
-            if let Ok(checkpoint) = &written {
-                tracing::debug!(bytes, took = ?start.elapsed(), "wrote a checkpoint");
-                shared.metrics.checkpoint(start.elapsed());
-                if cut && let Err(failure) = file.cut(checkpoint).await {
-                    written = Err(failure);
-                }
-            }
-            inbox.checkpointed.replace(Some(written));
-            inbox.signal.set();
-        };
-        glommio::spawn_local(write).detach();
-    }
-
-    fn checkpointed(
-        &mut self,
-        checkpointed: Result<Written, checkpoint::Failure>,
-    ) -> Result<(), Failure> {
-        match checkpointed {
-            Ok(written) => self.driver.end_checkpoint(written),
-            Err(checkpoint::Failure::Full { ref checkpoint, .. }) => {
-                self.driver.give_up_checkpoint(checkpoint);
-                self.checkpoints.retry();
-                self.end_defragment(false);
-            }
-            Err(failure @ checkpoint::Failure::Io { .. }) => return Err(failure.into()),
-        }
-        Ok(())
     }
 
     /// Whether what leases have left was checkpointed, for whoever leads next; begins with it.
@@ -698,22 +642,33 @@ impl<D: Disk + 'static> LogShard<D> {
         self.lessor.is_settled()
     }
 
+    /// Whether another member leads, or none can be expected to; begins to hand over.
+    fn has_handed_over(&mut self) -> bool {
+        let Some(successor) = self.driver.successor() else { return true };
+        let now = Instant::now();
+        let until =
+            *self.hand_over_until.get_or_insert_with(|| now + 2 * self.membership.election_timeout);
+        if !self.driver.is_transferring() && now < until {
+            tracing::info!(%successor, "handing leadership over");
+            self.driver.transfer_leader(successor);
+            self.inbox.signal.set();
+        }
+        now >= until
+    }
+
     /// Whether nothing is queued, proposed or being written.
     fn is_idle(&self) -> bool {
         self.queue.is_empty()
             && self.driver.pending() == 0
             && self.driver.writes_in_flight() == 0
             && !self.preparing
+            && !self.is_installing
     }
-}
 
-/// How long to wait before another try to make a segment, after a full disk refused one.
-const PREPARE_RETRY: Duration = Duration::from_secs(1);
-
-/// A checkpoint to begin, due or not.
-struct Wanted {
-    /// Whether to cut the file behind it.
-    cut: bool,
+    /// Whether clients can be served: a leader is known, and the cluster knows how this member is reached.
+    fn is_ready(&self) -> bool {
+        self.driver.can_read() && is_published(&self.shared.published.load(), &self.shared.told)
+    }
 }
 
 /// What the turns of one pass left to answer.
@@ -721,21 +676,21 @@ struct Wanted {
 struct Applied {
     outcomes: Vec<(Vec<Part>, Vec<Outcome>)>,
     leases: Vec<LeaseChange>,
+    members_changed: bool,
     lost: Vec<Vec<Part>>,
     readable: Vec<Reader>,
-    unreadable: Vec<Reader>,
 }
 
 /// Runs passes until `stop` is set, every shard has drained and nothing is in flight; then closes the log.
 ///
-/// `tick` is raft's; `on_stop` is called once, when `stop` is seen first.
+/// `tick` is raft's; `on_stop` is called once, when `stop` is seen first, or this member was removed from the cluster.
 pub async fn run<D: Disk + 'static>(
     mut log_shard: LogShard<D>,
     tick: Duration,
     stop: Arc<AtomicBool>,
     on_ready: impl FnOnce(),
     on_stop: impl FnOnce(),
-) -> Result<(), Failure> {
+) -> Result<End, Failure> {
     let inbox = Rc::clone(&log_shard.inbox);
     let ticks = Rc::new(Cell::new(0_u32));
     {
@@ -757,28 +712,51 @@ pub async fn run<D: Disk + 'static>(
         inbox.signal.wait().await;
         // Behind what is runnable now, so that it can join this pass.
         futures_lite::future::yield_now().await;
-        for _ in 0..ticks.take() {
-            log_shard.driver.tick();
+        // A process that was paused has not measured time: one tick stands for all that it missed.
+        if ticks.take() > 0 {
+            log_shard.tick();
         }
         if log_shard.pass()? {
             inbox.signal.set();
         }
-        if log_shard.driver.leads()
+        if on_ready.is_some()
+            && log_shard.is_ready()
             && let Some(on_ready) = on_ready.take()
         {
             on_ready();
         }
-        if stop.load(Ordering::Relaxed) {
+        let is_removed = log_shard.membership.is_removed();
+        if stop.load(Ordering::Relaxed) || is_removed {
             if let Some(on_stop) = on_stop.take() {
                 on_stop();
             }
-            if log_shard.drained == log_shard.ports.len()
-                && log_shard.has_saved_leases()
-                && log_shard.is_idle()
-            {
-                let log = log_shard.driver.into_log();
-                return log.close().await.map_err(Failure::Close);
+            if log_shard.has_ended(is_removed) {
+                log_shard.transport.stop().await;
+                log_shard.driver.into_log().close().await.map_err(Failure::Close)?;
+                return Ok(if is_removed { End::Removed } else { End::Stopped });
             }
         }
+    }
+}
+
+impl<D: Disk + 'static> LogShard<D> {
+    /// Whether all that a stop waits for is done. One who was removed has nobody to wait for.
+    fn has_ended(&mut self, is_removed: bool) -> bool {
+        if self.drained < self.ports.len() {
+            return false;
+        }
+        if is_removed {
+            return self.driver.writes_in_flight() == 0 && !self.preparing && !self.is_installing;
+        }
+        let has_settled = !self.driver.leads() || self.has_saved_leases();
+        has_settled && self.has_handed_over() && self.is_idle_or_alone()
+    }
+
+    /// Without a leader nothing that waits can be answered; a stop does not wait for it.
+    fn is_idle_or_alone(&self) -> bool {
+        if self.driver.leader().is_some() {
+            return self.is_idle();
+        }
+        self.driver.writes_in_flight() == 0 && !self.preparing && !self.is_installing
     }
 }

@@ -1,0 +1,449 @@
+//! The group's side of the driver: messages, proposals, read indexes, leadership, membership.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use protobuf::Message as _;
+use raft::eraftpb::{Entry, EntryType, Message, MessageType};
+use raft::{ProgressState, SnapshotStatus, StateRole};
+use urd_wal::disk::Disk;
+
+use super::super::entry;
+use super::super::membership;
+use super::super::pending::ProposalId;
+use super::{Driver, Fatal, Turn};
+use crate::error::Unavailable;
+use crate::ids::{Index, MemberId, Term};
+use crate::store::Store;
+use crate::store::command::Batch;
+use crate::store::members::{Member, Members};
+
+/// Whether a follower's message may leave before the writes under way are durable: a question, or a sign of life that
+/// says no more than a term which is durable.
+pub(super) fn depends_on_nothing(message: &Message, vote_in_flight: bool) -> bool {
+    match message.get_msg_type() {
+        MessageType::MsgPropose | MessageType::MsgReadIndex => true,
+        MessageType::MsgHeartbeatResponse => !vote_in_flight,
+        _ => false,
+    }
+}
+
+/// How far another member is, as the leader knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Follower {
+    /// Up to here its log is known to be equal.
+    pub matched: Index,
+    /// Whether it was heard of within an election timeout.
+    pub is_active: bool,
+    /// Whether it may vote.
+    pub is_voter: bool,
+}
+
+impl<D: Disk, P, R> Driver<D, P, R> {
+    /// Calls an election at once, where this member is the only voter and nobody can object.
+    pub fn campaign_if_alone(&mut self) -> Result<(), Fatal> {
+        if self.is_alone() {
+            self.node.campaign()?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of all that is applied, as after much more load than a test makes.
+    #[cfg(test)]
+    pub(in crate::raft) fn forget_window(&mut self) {
+        self.window.shrink(self.store.applied().0, 0, 0);
+    }
+
+    /// Whether this member is all of the group.
+    pub fn is_alone(&self) -> bool {
+        let id = self.node.raft.id;
+        self.node.raft.prs().iter().all(|(other, _)| *other == id)
+            && self.node.raft.prs().get(id).is_some()
+    }
+
+    /// One tick of raft's clock. Returns the proposals that have waited for too long, and the reads whose round was not
+    /// answered: they may ask again.
+    pub fn tick(&mut self) -> (Vec<P>, Vec<R>) {
+        if !self.is_removed && !self.is_settling() {
+            self.node.tick();
+        }
+        self.own_timeout();
+        self.ticks += 1;
+        let late = self.pending.expire(self.ticks.saturating_sub(self.request_ticks));
+        let again = self.rounds.expire(self.ticks.saturating_sub(self.round_ticks));
+        (late, again)
+    }
+
+    /// Takes a message of another member.
+    ///
+    /// # Errors
+    /// What it says cannot be, unless a log was lost. raft-rs would panic.
+    pub fn step(&mut self, message: Message) -> Result<(), Fatal> {
+        if self.is_removed {
+            return Ok(());
+        }
+        self.check(&message)?;
+        if message.get_msg_type() == MessageType::MsgTimeoutNow && self.is_settling() {
+            return Ok(());
+        }
+        let stepped = self.node.step(message);
+        self.own_timeout();
+        match stepped {
+            // From a member that was removed, or for a leader that is none any more: whoever asked hears nothing, and
+            // gives up in time.
+            Ok(()) | Err(raft::Error::StepPeerNotFound | raft::Error::ProposalDropped) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether raft does not know yet that a state was taken over for good. It would look for entries before it, to see
+    /// whether it may call an election.
+    fn is_settling(&self) -> bool {
+        self.node.raft.raft_log.applied < self.store.applied().0
+    }
+
+    /// raft-rs draws the time until an election from a generator of its own; this one is seeded, so that a run can be
+    /// repeated.
+    pub(super) fn own_timeout(&mut self) {
+        let raft = &mut self.node.raft;
+        let role = (raft.term, raft.state);
+        if self.role != role {
+            self.role = role;
+            let ticks = raft.election_timeout() as u64;
+            self.timeout = raft.election_timeout() + (self.random.next() % ticks) as usize;
+        }
+        raft.set_randomized_election_timeout(self.timeout);
+    }
+
+    fn check(&self, message: &Message) -> Result<(), Fatal> {
+        if message.term < self.node.raft.term {
+            return Ok(());
+        }
+        let (log, leader) = (&self.node.raft.raft_log, MemberId(message.from));
+        let (committed, last) = (log.committed, log.last_index());
+        match message.get_msg_type() {
+            MessageType::MsgHeartbeat if message.commit > last.max(committed) => {
+                Err(Fatal::Lost { leader, known: message.commit, last })
+            }
+            MessageType::MsgAppend
+                if log.match_term(message.index, message.log_term)
+                    && message.entries.first().is_some_and(|first| first.index <= committed) =>
+            {
+                let conflict = log.find_conflict(&message.entries);
+                if conflict == 0 || conflict > committed {
+                    return Ok(());
+                }
+                Err(Fatal::Diverged { leader, index: conflict, committed })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the log has room for entries of `bytes` in all. Without it, wait until a segment was prepared.
+    pub fn has_room(&self, entries: usize, bytes: usize) -> bool {
+        let heads = entries * (entry::HEAD_BYTES + ProposalId::BYTES + urd_wal::ENTRY_BYTES);
+        self.log.has_room(heads + bytes)
+    }
+
+    /// Whether a proposal would be taken now: there is a leader, which can serve and does not hand over.
+    pub fn can_propose(&self) -> bool {
+        let raft = &self.node.raft;
+        !self.is_removed
+            && raft.leader_id != 0
+            && self.ready_to_lead()
+            && raft.lead_transferee.is_none()
+    }
+
+    /// Proposes one batch, for which there must be room, as one entry. `proposal` comes back with its outcome, or as lost.
+    pub fn propose(&mut self, batch: Bytes, proposal: P) -> Result<(), (Unavailable, P)> {
+        let id = self.pending.name();
+        let context = Bytes::copy_from_slice(&id.to_bytes());
+        match self.step_proposal(Entry { data: batch, context, ..Entry::default() }) {
+            Ok(()) => {
+                self.pending.push(id, self.ticks, proposal);
+                Ok(())
+            }
+            Err(_) => Err((Unavailable::NoLeader, proposal)),
+        }
+    }
+
+    /// Names a change of membership, a batch of one command, for [`Driver::propose_change`] of the leader. `proposal` comes
+    /// back as from [`Driver::propose`].
+    pub fn name_change(&mut self, batch: &[u8], proposal: P) -> Bytes {
+        let id = self.pending.name();
+        self.pending.push(id, self.ticks, proposal);
+        let mut context = BytesMut::with_capacity(ProposalId::BYTES + batch.len());
+        context.put_slice(&id.to_bytes());
+        context.put_slice(batch);
+        context.freeze()
+    }
+
+    /// The batch in a change's context.
+    pub fn change_in(&self, context: &Bytes) -> Option<Bytes> {
+        (context.len() > ProposalId::BYTES).then(|| context.slice(ProposalId::BYTES..))
+    }
+
+    /// Takes back a change that was named and will not be proposed.
+    pub fn forget_change(&mut self, context: &[u8]) -> Option<P> {
+        self.pending.settle(context)
+    }
+
+    /// Proposes a change of membership, as named by the member that wants it.
+    ///
+    /// # Errors
+    /// This member does not lead, or another change is under way.
+    pub fn propose_change(&mut self, context: Bytes) -> Result<(), Unavailable> {
+        let refused = Err(Unavailable::NoLeader);
+        let change = self.change_in(&context).and_then(|batch| {
+            let batch = Batch::decode(batch).ok()?;
+            let [command] = batch.commands() else { return None };
+            membership::announced(command)
+        });
+        let Some(change) = change else { return refused };
+        if self.node.raft.state != StateRole::Leader || self.node.raft.has_pending_conf() {
+            return refused;
+        }
+        let Ok(data) = change.write_to_bytes() else { return refused };
+        let entry = Entry {
+            entry_type: EntryType::EntryConfChangeV2,
+            data: data.into(),
+            context,
+            ..Entry::default()
+        };
+        self.step_proposal(entry).map_err(|_| Unavailable::NoLeader)
+    }
+
+    /// Whether a change of membership is under way, which another one has to wait for.
+    pub fn is_changing(&self) -> bool {
+        self.node.raft.has_pending_conf()
+    }
+
+    /// `RawNode::propose` would copy the data into a `Vec` of its own.
+    fn step_proposal(&mut self, entry: Entry) -> raft::Result<()> {
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.node.raft.id;
+        message.set_entries(vec![entry].into());
+        self.node.raft.step(message)
+    }
+
+    /// The members, as of what is applied.
+    pub fn members(&self) -> &Members {
+        self.store.members()
+    }
+
+    /// Leaves this member alone in the group, at a start, as it says of itself: see
+    /// [`Store::force_new_cluster`](crate::store::Store::force_new_cluster).
+    pub fn force_new_cluster(&mut self, own: &Member) -> Result<(), Fatal> {
+        let peer_urls = self.members().get(MemberId(own.id)).map(|known| known.peer_ur_ls.clone());
+        let peer_ur_ls = peer_urls.unwrap_or_default();
+        self.store.force_new_cluster(&Member { peer_ur_ls, ..own.clone() });
+        // raft-rs changes one member at a time.
+        let mut conf = self.node.raft.prs().conf().to_conf_state();
+        while let Some(step) = membership::step_to(self.store.members(), &conf) {
+            conf = self.node.apply_conf_change(&step)?;
+        }
+        self.window.set_conf_state(conf);
+        self.changed = true;
+        Ok(())
+    }
+
+    /// Lets raft's configuration follow the table of members, one change of which was applied.
+    pub(super) fn follow_members(&mut self, turn: &mut Turn<P, R>) -> Result<(), Fatal> {
+        let conf = self.node.raft.prs().conf().to_conf_state();
+        let Some(step) = membership::step_to(self.store.members(), &conf) else { return Ok(()) };
+        let successor = self.successor();
+        self.node.apply_conf_change(&step)?;
+        self.window.set_conf_state(membership::conf_state(self.store.members()));
+        let own = MemberId(self.node.raft.id);
+        if self.store.members().get(own).is_none() {
+            self.leave(successor, turn);
+        }
+        Ok(())
+    }
+
+    /// This member was removed. A leader that is none of the group any more would go on without a vote of its own: another
+    /// takes over at once, and nothing more is done here.
+    fn leave(&mut self, successor: Option<MemberId>, turn: &mut Turn<P, R>) {
+        self.is_removed = true;
+        if let Some(successor) = successor {
+            self.node.raft.send_timeout_now(successor.0);
+        }
+        let messages = std::mem::take(&mut self.node.raft.msgs);
+        self.sort_messages(messages, turn);
+        turn.lost.extend(self.pending.fail_all());
+        turn.unreadable.extend(self.rounds.take_all());
+    }
+
+    /// Opens one round for all `readers`.
+    pub fn read_index(&mut self, readers: Vec<R>) -> Result<(), (Unavailable, Vec<R>)> {
+        if !self.can_read() {
+            return Err((Unavailable::NoLeader, readers));
+        }
+        let context = self.rounds.open(self.ticks, readers);
+        self.node.read_index(context.to_bytes());
+        Ok(())
+    }
+
+    /// Whether a read index would be asked for now. raft-rs drops one silently without a leader, and before the leader's
+    /// first commit of its term.
+    pub fn can_read(&self) -> bool {
+        !self.is_removed && self.node.raft.leader_id != 0 && self.ready_to_lead()
+    }
+
+    /// Whether a leader here has committed an entry of its own term; true on a follower, which asks its leader.
+    fn ready_to_lead(&self) -> bool {
+        self.node.raft.state != StateRole::Leader || self.node.raft.commit_to_current_term()
+    }
+
+    /// When another member leads, what waited for the one before will not be heard of.
+    pub(super) fn follow_leader(&mut self, turn: &mut Turn<P, R>) {
+        let leader = self.node.raft.leader_id;
+        let before = std::mem::replace(&mut self.leader, leader);
+        if before != leader && before != 0 {
+            turn.lost.extend(self.pending.fail_all());
+            turn.unreadable.extend(self.rounds.take_all());
+            self.catching_up.clear();
+        }
+    }
+
+    /// Announcements of states go with the state that they announce.
+    pub(super) fn sort_messages(&mut self, messages: Vec<Message>, turn: &mut Turn<P, R>) {
+        for message in messages {
+            if message.get_msg_type() != MessageType::MsgSnapshot {
+                turn.messages.push(message);
+                continue;
+            }
+            let index = message.get_snapshot().get_metadata().index;
+            assert_eq!(index, self.published.applied().0, "raft orders what was published last");
+            self.catching_up.insert(MemberId(message.to), Index(index));
+            turn.snapshots.push((message, self.published.clone()));
+        }
+    }
+
+    /// A state was sent to `member`, which has taken it over; or not.
+    pub fn report_snapshot(&mut self, member: MemberId, is_taken: bool) {
+        let status = if is_taken { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        if !self.is_removed {
+            self.node.report_snapshot(member.0, status);
+        }
+        if !is_taken {
+            self.catching_up.remove(&member);
+        }
+    }
+
+    /// Messages to `member` were lost.
+    pub fn report_unreachable(&mut self, member: MemberId) {
+        if !self.is_removed {
+            self.node.report_unreachable(member.0);
+        }
+    }
+
+    /// Members that have all that was published need no more of the window than others.
+    pub(super) fn forget_caught_up(&mut self) {
+        if self.catching_up.is_empty() {
+            return;
+        }
+        let (prs, published) = (self.node.raft.prs(), self.published.applied().0);
+        self.catching_up.retain(|member, index| {
+            let Some(progress) = prs.get(member.0) else { return false };
+            *index = Index(index.0.max(progress.matched));
+            progress.state == ProgressState::Snapshot || index.0 < published
+        });
+    }
+
+    /// Whether raft will take over the state that `message` announces, once this member has it. No message may come between
+    /// the question and the state's taking over.
+    pub fn wants_snapshot(&self, message: &Message) -> bool {
+        let raft = &self.node.raft;
+        let metadata = message.get_snapshot().get_metadata();
+        let conf = metadata.get_conf_state();
+        message.term >= raft.term
+            && (raft.state != StateRole::Leader || message.term > raft.term)
+            && metadata.index > raft.raft_log.committed
+            && !raft.raft_log.match_term(metadata.index, metadata.term)
+            && conf.voters.iter().chain(&conf.learners).any(|member| *member == raft.id)
+    }
+
+    /// Takes over the state that `message` announced, which is durable in the place of this member's own. No write and no
+    /// checkpoint may be under way.
+    pub fn install(&mut self, message: Message, store: Store) -> Result<(), Fatal> {
+        assert!(self.flights.is_empty(), "writes to the log are under way");
+        let (applied, term) = (store.applied().0, store.term().0);
+        // Before the window begins there: raft would find that it has what the state would bring.
+        self.node.step(message)?;
+        assert!(self.node.snap().is_some(), "raft does not take over state {applied}");
+        self.store = store;
+        self.committed.clear();
+        self.window.restart((applied, term), membership::conf_state(self.store.members()));
+        self.log.restart(applied);
+        self.since_checkpoint = super::Since::default();
+        self.changed = true;
+        self.sweeping = true;
+        self.tidied = false;
+        Ok(())
+    }
+
+    /// Whether this member leads and has committed an entry of its term, so that it can serve.
+    pub fn leads(&self) -> bool {
+        self.node.raft.state == StateRole::Leader && self.ready_to_lead()
+    }
+
+    /// Raft's term.
+    pub fn term(&self) -> Term {
+        Term(self.node.raft.term)
+    }
+
+    /// The leader, if one is known.
+    pub fn leader(&self) -> Option<MemberId> {
+        (self.node.raft.leader_id != 0).then_some(MemberId(self.node.raft.leader_id))
+    }
+
+    /// Index of the newest entry applied.
+    pub fn applied(&self) -> Index {
+        self.store.applied()
+    }
+
+    /// Index of the newest entry known committed.
+    pub fn committed(&self) -> Index {
+        Index(self.node.raft.raft_log.committed)
+    }
+
+    /// Index of the newest entry.
+    pub fn last_index(&self) -> Index {
+        Index(self.node.raft.raft_log.last_index())
+    }
+
+    /// What the leader knows of another member; `None` where this member does not lead, or does not know it.
+    pub fn follower(&self, member: MemberId) -> Option<Follower> {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader {
+            return None;
+        }
+        raft.prs().get(member.0).map(|progress| Follower {
+            matched: Index(progress.matched),
+            is_active: progress.recent_active || member.0 == raft.id,
+            is_voter: raft.prs().conf().voters().contains(member.0),
+        })
+    }
+
+    /// Hands leadership over; raft gives up after an election timeout. [`Driver::leader`] tells.
+    pub fn transfer_leader(&mut self, to: MemberId) {
+        self.node.transfer_leader(to.0);
+    }
+
+    /// Whether leadership is being handed over.
+    pub fn is_transferring(&self) -> bool {
+        self.node.raft.lead_transferee.is_some()
+    }
+
+    /// Who should lead when this member stops: the voter that is furthest among those heard of lately.
+    pub fn successor(&self) -> Option<MemberId> {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader {
+            return None;
+        }
+        let voters = raft.prs().iter().filter(|(id, progress)| {
+            **id != raft.id && progress.recent_active && raft.prs().conf().voters().contains(**id)
+        });
+        voters.max_by_key(|(id, progress)| (progress.matched, **id)).map(|(id, _)| MemberId(*id))
+    }
+}

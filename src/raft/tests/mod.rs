@@ -1,0 +1,6 @@
+//! The driver on disks in memory: alone, and in groups that a script or a seed leads through trouble.
+
+mod alone;
+mod chaos;
+mod group;
+mod scripts;

@@ -1,0 +1,225 @@
+//! Whole states between members: for one that is behind what the leader's window still has.
+//!
+//! raft announces a state by a message without data ([`Window`](crate::raft::window::Window)). The state itself, the pages
+//! of the view that was published when raft asked, goes on a connection of its own, read by another thread, so that
+//! neither the leader's puts nor its heartbeats wait for it.
+//!
+//! # Taking one over
+//!
+//! 1. [`Receiving`] writes the pages to a file beside the checkpoint, verifies them, and makes the file durable. One state
+//!    arrives at a time.
+//! 2. The log shard asks the driver whether raft will take it over. From here on nothing is stepped.
+//! 3. When no write to the log and no checkpoint is under way, the file takes the checkpoint's place, at once or not at
+//!    all, and is opened.
+//! 4. The driver takes over store and message. Only then does the sender hear that the state arrived.
+//!
+//! A transfer that breaks leaves nothing behind; raft orders another one. Snapshots of the state before stay readable
+//! for those who hold them. Watchers read on from the new state by revision, or are told that it was compacted.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use protobuf::Message as _;
+use raft::eraftpb::Message;
+use tokio::sync::oneshot;
+use urd_wal::disk::Disk;
+
+use super::peers::FromPeer;
+use super::{Failure, Inbox, LogShard};
+use crate::ids::MemberId;
+use crate::raft::transport::SnapshotReader;
+use crate::server::CHECKPOINT_FILE;
+use crate::store::{Store, View};
+use crate::tree::checkpoint::Opened;
+use crate::tree::import::{Import, Incoming};
+
+/// Where states of other members arrive.
+pub struct Receiving<D: Disk> {
+    disk: D,
+    is_busy: Cell<bool>,
+}
+
+/// A state that arrived whole and is durable beside this member's own.
+pub(super) struct Received<D: Disk> {
+    message: Message,
+    incoming: Incoming<D>,
+    verdict: oneshot::Sender<Result<(), String>>,
+}
+
+/// A state that has taken the place of this member's own.
+pub(super) struct Installing<D: Disk> {
+    message: Message,
+    opened: Opened<D>,
+    verdict: oneshot::Sender<Result<(), String>>,
+}
+
+impl<D: Disk + 'static> Receiving<D> {
+    /// In the directory of the checkpoint.
+    pub fn new(disk: D) -> Rc<Self> {
+        Rc::new(Self { disk, is_busy: Cell::new(false) })
+    }
+
+    /// A state arrives: `header` is the message that announces it.
+    pub(super) fn receive(
+        self: Rc<Self>,
+        inbox: Rc<Inbox<D>>,
+        from: MemberId,
+        header: &[u8],
+        mut reader: SnapshotReader,
+    ) {
+        let message = Message::parse_from_bytes(header);
+        glommio::spawn_local(async move {
+            let received = match message {
+                _ if self.is_busy.replace(true) => {
+                    Err("another state is arriving already".to_owned())
+                }
+                Err(error) => Err(format!("its announcement is malformed: {error}")),
+                Ok(message) if message.from != from.0 => {
+                    Err("its announcement is another member's".to_owned())
+                }
+                Ok(message) => self.take(&inbox, message, &mut reader).await,
+            };
+            match &received {
+                Ok(()) => tracing::info!(%from, "took over the state of another member"),
+                Err(reason) => tracing::warn!(%from, "did not take over a state: {reason}"),
+            }
+            // The sender may have gone; it will ask again.
+            reader.finish(received).await.ok();
+            self.is_busy.set(false);
+        })
+        .detach();
+    }
+
+    async fn take(
+        &self,
+        inbox: &Rc<Inbox<D>>,
+        message: Message,
+        reader: &mut SnapshotReader,
+    ) -> Result<(), String> {
+        let metadata = message.get_snapshot().get_metadata();
+        tracing::info!(from = %MemberId(message.from), index = metadata.index, "receiving a state");
+        let mut import = Import::begin(self.disk.clone(), CHECKPOINT_FILE)
+            .await
+            .map_err(|error| error.to_string())?;
+        loop {
+            match reader.next().await {
+                // A chunk that is refused takes the file with it.
+                Ok(Some(chunk)) => {
+                    import = import.write(&chunk).await.map_err(|error| error.to_string())?;
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    import.discard().await;
+                    return Err(error.to_string());
+                }
+            }
+        }
+        let incoming = import.finish().await.map_err(|error| error.to_string())?;
+        let stamp = incoming.stamp();
+        if (stamp.index.0, stamp.term.0) != (metadata.index, metadata.term) {
+            return Err(format!(
+                "it contains the log up to {}, and was announced as {}",
+                stamp.index, metadata.index
+            ));
+        }
+        let (verdict, judged) = oneshot::channel();
+        inbox.received.replace(Some(Received { message, incoming, verdict }));
+        inbox.signal.set();
+        judged.await.unwrap_or_else(|_| Err("stopped".to_owned()))
+    }
+}
+
+impl<D: Disk + 'static> LogShard<D> {
+    /// Sends a state to a member that is behind.
+    pub(super) fn send_state(&self, message: Message, view: View) {
+        let to = MemberId(message.to);
+        let (transport, inbox) = (Rc::clone(&self.transport), Rc::clone(&self.inbox));
+        let index = message.get_snapshot().get_metadata().index;
+        glommio::spawn_local(async move {
+            tracing::info!(%to, index, "sending a state to a member that is behind");
+            let is_taken = match message.write_to_bytes() {
+                Err(error) => {
+                    tracing::error!(%error, "cannot encode an announcement");
+                    false
+                }
+                Ok(header) => {
+                    let mut export = Some(view.export());
+                    let next = async || {
+                        let mut source = export.take().ok_or("the one before has failed")?;
+                        // A page that was evicted is waited for there, not here.
+                        let (source, chunk) = glommio::executor()
+                            .spawn_blocking(move || {
+                                let chunk = source.next_chunk();
+                                (source, chunk)
+                            })
+                            .await;
+                        export = Some(source);
+                        chunk.map_err(|damage| damage.to_string())
+                    };
+                    let sent = transport.stream_snapshot(to, header.into(), next).await;
+                    if let Err(error) = &sent {
+                        tracing::warn!(%to, index, "the state did not arrive: {error}");
+                    }
+                    sent.is_ok()
+                }
+            };
+            inbox.push_peer(FromPeer::StateSent { to, is_taken });
+        })
+        .detach();
+    }
+
+    /// Puts a state that has arrived in the place of this member's own, if raft will take it over and nothing is in its
+    /// way. From then on, nothing is stepped until it has been.
+    pub(super) fn begin_install(&mut self) {
+        let inbox = Rc::clone(&self.inbox);
+        let mut received = inbox.received.borrow_mut();
+        let Some(Received { message, .. }) = &*received else { return };
+        if self.driver.writes_in_flight() > 0 || self.driver.is_checkpointing() {
+            // Their ends start another pass.
+            return;
+        }
+        let wants = self.driver.wants_snapshot(message);
+        let Some(Received { message, incoming, verdict }) = received.take() else { return };
+        if !wants {
+            // It has what the state would bring: raft says so to the leader.
+            let stepped = self.driver.step(message);
+            let verdict_said = match stepped {
+                Ok(()) => "this member has come further by itself".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            glommio::spawn_local(async move { incoming.discard().await }).detach();
+            // Whoever waits may have gone.
+            verdict.send(Err(verdict_said)).ok();
+            self.inbox.signal.set();
+            return;
+        }
+        self.is_installing = true;
+        self.end_defragment(false);
+        let inbox = Rc::clone(&self.inbox);
+        glommio::spawn_local(async move {
+            let installed = match incoming.install().await {
+                Ok(opened) => Ok(Installing { message, opened, verdict }),
+                Err(error) => Err(Failure::Install(error.to_string())),
+            };
+            inbox.installed.replace(Some(installed));
+            inbox.signal.set();
+        })
+        .detach();
+    }
+
+    /// A state is in the place of this member's own: goes on with it.
+    pub(super) fn install(&mut self, installing: Installing<D>) -> Result<(), Failure> {
+        let Installing { message, opened, verdict } = installing;
+        for warning in &opened.warnings {
+            tracing::warn!("{warning}");
+        }
+        let store =
+            Store::open(opened.tree).map_err(|fault| Failure::Install(fault.to_string()))?;
+        self.checkpoints.replace(opened.file);
+        self.driver.install(message, store)?;
+        self.is_installing = false;
+        // Whoever waits may have gone.
+        verdict.send(Ok(())).ok();
+        Ok(())
+    }
+}

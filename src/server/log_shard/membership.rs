@@ -1,0 +1,274 @@
+//! This member as the cluster knows it, and changes of the membership: those that its clients want, and what becomes of its
+//! own.
+//!
+//! A change is checked and proposed by the leader, since only the leader knows how far others are. Where this member does
+//! not lead, it names the proposal and asks the leader to make it; the outcome comes with the entry, as for any other.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use slab::Slab;
+use tokio::sync::oneshot;
+use urd_wal::disk::Disk;
+
+use super::super::discovery;
+use super::super::mesh::{Key, ToShard};
+use super::LogShard;
+use super::peers::FromPeer;
+use super::proposals::{Owner, Part};
+use super::question::{self, ChangeAnswer, Kind};
+use crate::error::{Rejected, Unavailable};
+use crate::ids::{Index, MemberId};
+use crate::limits;
+use crate::metrics::PeerTraffic;
+use crate::raft::membership::{Peer, Standing};
+use crate::store::command::Batch;
+
+/// Changes under way, and what is known of this member's own place in the cluster.
+pub struct Membership {
+    /// How long a leader may be silent.
+    pub election_timeout: Duration,
+    /// It was removed from the cluster.
+    is_removed: bool,
+    /// Changes that clients here want, and that were not proposed yet.
+    wanted: VecDeque<Wanted>,
+    /// Changes that the leader was asked for, and under which names: their shards hear if it refuses.
+    asked: Slab<(usize, Key, Bytes)>,
+    /// Changes that other members ask for.
+    asked_here: VecDeque<(Instant, Bytes, oneshot::Sender<ChangeAnswer>)>,
+    /// Who waits for leadership to move, where to, and until when.
+    transfers: Vec<(Instant, MemberId, usize, Key)>,
+}
+
+/// A change that a client wants.
+struct Wanted {
+    since: Instant,
+    shard: usize,
+    key: Key,
+    batch: Bytes,
+}
+
+impl Membership {
+    /// Of a member that wants no change.
+    pub fn new(election_timeout: Duration) -> Self {
+        Self {
+            election_timeout,
+            is_removed: false,
+            wanted: VecDeque::new(),
+            asked: Slab::new(),
+            asked_here: VecDeque::new(),
+            transfers: Vec::new(),
+        }
+    }
+
+    /// Whether this member was removed from the cluster, and must stop.
+    pub(super) fn is_removed(&self) -> bool {
+        self.is_removed
+    }
+
+    /// Another member says that this one was removed.
+    pub(super) fn note_refused(&mut self) {
+        if !std::mem::replace(&mut self.is_removed, true) {
+            tracing::error!("the cluster has removed this member: stopping");
+        }
+    }
+}
+
+impl<D: Disk + 'static> LogShard<D> {
+    /// The members have changed: those whom messages go to, and perhaps this one.
+    pub(super) fn follow_members(&mut self) {
+        let published = self.shared.published.load();
+        let own = self.shared.identity.member;
+        self.transport.set_peers(&discovery::peers(published.view.members().iter(), own));
+        if published.view.is_removed(own) {
+            tracing::warn!("this member was removed from the cluster: stopping");
+            self.membership.is_removed = true;
+        }
+    }
+
+    /// Lets `/metrics` know what went between members.
+    pub(super) fn count_peers(&self) {
+        let published = self.shared.published.load();
+        let own = self.shared.identity.member;
+        let members = published.view.members().iter().map(|member| MemberId(member.id));
+        let traffic = members.filter(|member| *member != own).filter_map(|member| {
+            let counted = self.transport.statistics(member)?;
+            Some(PeerTraffic {
+                member,
+                is_active: self.transport.active_since(member).is_some(),
+                sent_bytes: counted.sent_bytes.get(),
+                received_bytes: counted.received_bytes.get(),
+                dropped_messages: counted.dropped_messages.get(),
+                failures: counted.failures.get(),
+                round_trips: (counted.round_trips.get(), counted.round_trips_total.get()),
+            })
+        });
+        self.shared.metrics.peers(traffic.collect());
+    }
+
+    /// A client here wants the membership changed.
+    pub(super) fn want_change(&mut self, shard: usize, key: Key, batch: Bytes) {
+        let since = Instant::now();
+        self.membership.wanted.push_back(Wanted { since, shard, key, batch });
+    }
+
+    /// Another member wants it changed, and takes this one for the leader.
+    pub(super) fn want_change_of_another(
+        &mut self,
+        context: Bytes,
+        answer: oneshot::Sender<ChangeAnswer>,
+    ) {
+        self.membership.asked_here.push_back((Instant::now(), context, answer));
+    }
+
+    /// Proposes the changes that wait, one after another; where another member leads, asks it to.
+    pub(super) fn propose_changes(&mut self) {
+        if !self.driver.can_propose() {
+            return;
+        }
+        if !self.driver.leads() {
+            for (_, _, answer) in self.membership.asked_here.drain(..) {
+                // Whoever asked may have gone.
+                answer.send(Err(Unavailable::NoLeader)).ok();
+            }
+            while let Some(wanted) = self.membership.wanted.pop_front() {
+                self.ask_for_change(wanted);
+            }
+            return;
+        }
+        while !self.driver.is_changing()
+            && let Some((_, context, answer)) = self.membership.asked_here.pop_front()
+        {
+            let proposed = self.check_and_propose(&context);
+            answer.send(proposed).ok();
+        }
+        while !self.driver.is_changing()
+            && let Some(Wanted { shard, key, batch, .. }) = self.membership.wanted.pop_front()
+        {
+            let parts = vec![Part { owner: Owner::Shard { shard, key }, requests: 1 }];
+            if let Err(unavailable) = self.judge(&batch) {
+                self.tell(shard, ToShard::Failed { key, unavailable });
+                continue;
+            }
+            let context = self.driver.name_change(&batch, parts);
+            if let Err(unavailable) = self.driver.propose_change(context.clone())
+                && let Some(parts) = self.driver.forget_change(&context)
+            {
+                self.fail(parts, unavailable);
+            }
+        }
+    }
+
+    fn check_and_propose(&mut self, context: &Bytes) -> ChangeAnswer {
+        let batch = self.driver.change_in(context).ok_or(Unavailable::NoLeader)?;
+        self.judge(&batch)?;
+        self.driver.propose_change(context.clone())
+    }
+
+    /// What only a leader can judge of a change before it is proposed.
+    fn judge(&self, batch: &Bytes) -> ChangeAnswer {
+        let Ok(batch) = Batch::decode(batch.clone()) else { return Err(Unavailable::NoLeader) };
+        let [change] = batch.commands() else { return Err(Unavailable::NoLeader) };
+        let own = self.shared.identity.member;
+        let published = self.shared.published.load();
+        let members = published.view.members();
+        let others = members.iter().map(|member| MemberId(member.id)).filter(|id| *id != own);
+        let peers: Vec<Peer> = others
+            .map(|member| Peer {
+                member,
+                connected: self.transport.active_since(member).map(|since| since.elapsed()),
+                matched: self.driver.follower(member).map_or(Index(0), |known| known.matched),
+            })
+            .collect();
+        let own_matched = self.driver.follower(own).map_or(Index(0), |known| known.matched);
+        let strict = self.shared.strict_reconfig_check;
+        Standing { own, own_matched, members, peers: &peers, strict }.judge(change)
+    }
+
+    /// Names a change and asks the leader to propose it.
+    fn ask_for_change(&mut self, wanted: Wanted) {
+        let Wanted { shard, key, batch, .. } = wanted;
+        let Some(leader) = self.driver.leader() else {
+            let unavailable = Unavailable::NoLeader;
+            return self.tell(shard, ToShard::Failed { key, unavailable });
+        };
+        let parts = vec![Part { owner: Owner::Shard { shard, key }, requests: 1 }];
+        let context = self.driver.name_change(&batch, parts);
+        let nth = self.membership.asked.insert((shard, key, context.clone()));
+        let (transport, inbox) = (Rc::clone(&self.transport), Rc::clone(&self.inbox));
+        glommio::spawn_local(async move {
+            let timeout = limits::REQUEST_TIMEOUT;
+            let said = transport.ask(leader, Kind::Change as u8, context, timeout).await;
+            // Without an answer it may have been proposed: whoever waits hears of the entry, or nothing in time.
+            let answer = said.ok().and_then(|bytes| question::decode_change_answer(&bytes));
+            inbox.push_peer(FromPeer::Changed { nth, answer: answer.unwrap_or(Ok(())) });
+        })
+        .detach();
+    }
+
+    /// The leader has answered.
+    pub(super) fn note_change_answer(&mut self, nth: usize, answer: ChangeAnswer) {
+        let Some((shard, key, context)) = self.membership.asked.try_remove(nth) else { return };
+        if let Err(unavailable) = answer
+            && self.driver.forget_change(&context).is_some()
+        {
+            self.tell(shard, ToShard::Failed { key, unavailable });
+        }
+    }
+
+    /// Changes that found no leader in time.
+    pub(super) fn end_overdue_changes(&mut self, now: Instant) {
+        let overdue = |since: Instant| now.duration_since(since) > limits::REQUEST_TIMEOUT;
+        while let Some(Wanted { shard, key, .. }) =
+            self.membership.wanted.pop_front_if(|wanted| overdue(wanted.since))
+        {
+            let unavailable = Unavailable::TimedOut;
+            self.tell(shard, ToShard::Failed { key, unavailable });
+        }
+        while let Some((_, _, answer)) =
+            self.membership.asked_here.pop_front_if(|(since, ..)| overdue(*since))
+        {
+            answer.send(Err(Unavailable::TimedOut)).ok();
+        }
+    }
+
+    /// A client wants another member to lead.
+    pub(super) fn move_leader(&mut self, shard: usize, key: Key, to: MemberId) {
+        let outcome = if !self.driver.leads() {
+            Some(Err(Rejected::NotLeader.into()))
+        } else if to == self.shared.identity.member {
+            Some(Ok(()))
+        } else if !self.driver.follower(to).is_some_and(|follower| follower.is_voter) {
+            Some(Err(Rejected::BadTransferee.into()))
+        } else {
+            None
+        };
+        if let Some(outcome) = outcome {
+            return self.tell(shard, ToShard::Moved { key, outcome });
+        }
+        tracing::info!(%to, "handing leadership over");
+        self.driver.transfer_leader(to);
+        let until = Instant::now() + self.membership.election_timeout;
+        self.membership.transfers.push((until, to, shard, key));
+    }
+
+    /// Answers those who wait for leadership to move.
+    pub(super) fn follow_transfers(&mut self) {
+        if self.membership.transfers.is_empty() {
+            return;
+        }
+        let (now, leader) = (Instant::now(), self.driver.leader());
+        let ended: Vec<_> = self
+            .membership
+            .transfers
+            .extract_if(.., |(until, to, ..)| leader == Some(*to) || now >= *until)
+            .collect();
+        for (_, to, shard, key) in ended {
+            let outcome =
+                if leader == Some(to) { Ok(()) } else { Err(Unavailable::TransferTimedOut.into()) };
+            self.tell(shard, ToShard::Moved { key, outcome });
+        }
+    }
+}
