@@ -26,7 +26,7 @@ step() {
 # The Debian packages whose programs are missing.
 missing_packages() {
     local pair
-    for pair in etcd:etcd-server etcdctl:etcd-client protoc:protobuf-compiler mkfs.ext4:e2fsprogs mount:mount; do
+    for pair in etcd:etcd-server etcdctl:etcd-client protoc:protobuf-compiler mkfs.ext4:e2fsprogs mount:mount ip:iproute2 nft:nftables; do
         PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || printf '%s\n' "${pair##*:}"
     done
     # protoc's own .proto files: only recommended by its package.

@@ -15,8 +15,10 @@
 //!
 //! The first touch of a page maps it, and reads it from the medium when the kernel has evicted it: the thread waits,
 //! and with it its whole shard. A shard that serves connections may do that for a read: it delays its own connections
-//! only. The log shard touches the leaf that a put changes, and delays everybody. While the data fits into memory
-//! pages stay in the page cache they were written through, and a touch costs a microsecond at most.
+//! only. The log shard touches the leaf that a put changes, and would delay everybody: so when pages are being evicted,
+//! other threads touch first what it will need (`server::warming`). What they do not cover, such as the rest of a range
+//! that is larger than their bound, or a page that is evicted again before its turn, it still waits for. While the data
+//! fits into memory pages stay in the page cache they were written through, and a touch costs a microsecond at most.
 //!
 //! # Damage
 //!
