@@ -1,7 +1,7 @@
 //! What a log holds beyond a store: its entries, and applying them.
 //!
 //! A start replays what is known committed and hands the rest to raft ([`Driver::open`](super::Driver::open)). A tool has
-//! no raft: it takes all that is durable for committed ([`replay_all`]), which it is where the member is the only voter.
+//! no raft: where the member is the only voter it takes all that is durable for committed ([`replay_all`]).
 
 use raft::eraftpb::{Entry, EntryType, HardState};
 use urd_wal::Entries;
@@ -73,15 +73,26 @@ pub fn hard_state<D: ReadDisk>(
     Ok(hard_state)
 }
 
-/// Applies all that is durable and follows the store, and publishes it.
+/// Applies what is durable, follows the store and is committed, and publishes it. That is all of it where the member is the
+/// only voter. Beside others, what is behind `commit`, the commit index of the hard state, may never be.
 ///
 /// # Errors
 /// An entry that is not there, or not one of ours.
-pub fn replay_all<D: ReadDisk>(entries: &Entries<'_, D>, store: &mut Store) -> Result<(), Fatal> {
+pub fn replay_all<D: ReadDisk>(
+    entries: &Entries<'_, D>,
+    commit: u64,
+    store: &mut Store,
+) -> Result<(), Fatal> {
     if follows(entries, store)? {
-        for_each_entry(entries, store.applied().0 + 1, entries.last(), |entry| {
-            apply(store, entry).map(drop)
-        })?;
+        let mut each = |store: &mut Store, to: u64| {
+            for_each_entry(entries, store.applied().0 + 1, to, |entry| {
+                apply(store, entry).map(drop)
+            })
+        };
+        each(store, commit.min(entries.last()))?;
+        if store.conf().0.len() <= 1 {
+            each(store, entries.last())?;
+        }
     }
     store.publish();
     Ok(())

@@ -439,7 +439,7 @@ fn a_log_read_offline_gives_the_state_of_a_restart() {
     // The commit index in the log is that of the last write, which named the entry before it.
     let hard_state = replay::hard_state(&entries, offline.hard_state(), &store).unwrap();
     assert!((1..entries.last()).contains(&hard_state.commit), "{hard_state:?}");
-    replay::replay_all(&entries, &mut store).unwrap();
+    replay::replay_all(&entries, hard_state.commit, &mut store).unwrap();
     assert_eq!(store.view().hash_kv(0).unwrap(), hash);
     assert_eq!(store.applied().0, entries.last());
 }

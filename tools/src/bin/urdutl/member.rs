@@ -111,8 +111,8 @@ pub(crate) fn replay(
     if let Some(identity) = identity {
         bootstrap::begin(store, identity, &entries);
     }
-    replay::hard_state(&entries, log.hard_state(), store)?;
-    Ok(replay::replay_all(&entries, store)?)
+    let hard_state = replay::hard_state(&entries, log.hard_state(), store)?;
+    Ok(replay::replay_all(&entries, hard_state.commit, store)?)
 }
 
 fn warn(text: &str) {
