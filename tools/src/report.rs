@@ -53,12 +53,26 @@ pub struct Report {
     pub over_time: Vec<Second>,
     /// Pairs of a latency in nanoseconds and how often it was recorded.
     pub histogram: Vec<(u64, u64)>,
+    /// What `--survive-failover` survived; none without that flag.
+    #[serde(default)]
+    pub failover: Option<Failover>,
     /// The requests by their kinds, and what is measured beside requests (events, set-up).
     #[serde(default)]
     pub kinds: Vec<Kind>,
     /// What is counted and has no latency.
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
+}
+
+/// What a run survived.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Failover {
+    /// Failures after which the request, or connecting, was tried elsewhere.
+    pub errors: u64,
+    /// These by their texts.
+    pub error_counts: BTreeMap<String, u64>,
+    /// The longest time in which no request was answered OK, in nanoseconds.
+    pub longest_without_answer_ns: u64,
 }
 
 /// One kind of what a run did.

@@ -49,6 +49,11 @@ pub(crate) struct Common {
     /// Connect only to the leader, asking each endpoint who that is
     #[arg(long, global = true)]
     pub(crate) target_leader: bool,
+    /// Go on when members fail: requests that fail with an error that means "try elsewhere" are
+    /// asked again, over a connection made anew (with --target-leader to the new leader, otherwise
+    /// to the next endpoint). Such errors are counted apart. Only for put and range
+    #[arg(long, global = true)]
+    pub(crate) survive_failover: bool,
     /// How long connecting (and connecting again) may take; 0 means 5s
     #[arg(long, global = true, default_value = "0", value_parser = parse_duration)]
     dial_timeout: Duration,
@@ -236,6 +241,15 @@ impl WorkloadArgs {
         }
     }
 
+    /// Its requests are all alike, and each is complete in itself.
+    pub(crate) fn is_alike(&self) -> bool {
+        match self {
+            WorkloadArgs::Put(_) => true,
+            WorkloadArgs::Range(range) => !range.paginate && !range.stream,
+            _ => false,
+        }
+    }
+
     fn limits(&self) -> Limits {
         match self {
             WorkloadArgs::Put(put) => put.amount.limits(),
@@ -278,6 +292,9 @@ impl Cli {
         }
         if common.user.is_some() {
             return Err("--user: authentication is not supported yet".into());
+        }
+        if common.survive_failover && !self.workload.is_alike() {
+            return Err("--survive-failover: only for put, and for range in one request".into());
         }
         common
             .endpoints
@@ -362,6 +379,8 @@ mod tests {
     fn unsupported_flags_are_refused_by_name() {
         let refusal = |line| parse(line).checked_endpoints().unwrap_err();
         assert!(refusal("benchmark put --cacert=x").contains("--cacert: TLS is not supported yet"));
+        assert!(refusal("benchmark --survive-failover stm").contains("--survive-failover"));
+        assert!(refusal("benchmark range a z --stream --survive-failover").contains("only"));
         assert!(refusal("benchmark --user=root:x put").contains("--user"));
         assert!(refusal("benchmark --endpoints=https://a:1 put").contains("TLS"));
         assert!(refusal("benchmark --key=k range a").contains("--key: TLS"));

@@ -72,6 +72,11 @@ impl Arrivals {
         self.rate > 0
     }
 
+    /// The time for the load is over at `now_ns`.
+    pub(crate) fn is_past(&self, now_ns: u64) -> bool {
+        now_ns >= self.duration_ns
+    }
+
     /// Requests taken so far.
     pub(crate) fn taken(&self) -> u64 {
         self.next.load(Ordering::Relaxed).min(self.total)
@@ -88,7 +93,7 @@ impl Arrivals {
     /// Takes the next request, if it is due at `now_ns`.
     pub(crate) fn claim(&self, now_ns: u64) -> Claim {
         if !self.is_open_loop() {
-            if now_ns >= self.duration_ns {
+            if self.is_past(now_ns) {
                 return Claim::Exhausted;
             }
             let number = self.next.fetch_add(1, Ordering::Relaxed);

@@ -6,11 +6,14 @@
 //!
 //! What a lost connection does: calls that were open fail, and are counted; their clients go on
 //! with the next requests, which wait until the connection is made again, at most the dial
-//! timeout. After that the connection and its clients give up.
+//! timeout. After that the connection and its clients give up. With `--survive-failover` the calls
+//! are asked again, and the connection is made elsewhere ([`failover`](crate::failover)).
 
 use crate::arrivals::{Arrivals, Claim, Request};
+use crate::failover::{self, Failover, FailoverPlan, TryElsewhere};
 use crate::record::Record;
 use crate::workload::Workload;
+use futures_lite::FutureExt;
 use glommio::timer::Timer;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -18,7 +21,7 @@ use std::future::{pending, poll_fn};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use urd_tools::grpc::connection::{Connection, Finished, Keep};
 use urd_tools::grpc::dial::Dial;
 use urd_tools::grpc::status::CallError;
@@ -40,6 +43,8 @@ pub(crate) struct Load {
     workload: RefCell<Workload>,
     record: RefCell<Record>,
     lines: Vec<Line>,
+    /// Without it every failure is final.
+    failover: Option<Failover>,
     /// The lines of idle clients, in the order in which they became so. Open loop only.
     idle: RefCell<VecDeque<usize>>,
     /// Woken when a client becomes idle.
@@ -56,6 +61,12 @@ struct Line {
     waker: RefCell<Option<Waker>>,
     /// It could not be connected again.
     dead: Cell<bool>,
+    /// Where it is connected, or was.
+    dial: RefCell<Dial>,
+    /// The server said to try elsewhere: no more calls here.
+    leaving: Cell<bool>,
+    /// Since when calls are open and nothing was received.
+    silent_since: Cell<Option<Instant>>,
 }
 
 /// A connection as it is now.
@@ -73,6 +84,8 @@ enum Ended {
     /// The server wants no further calls here.
     Drained,
     Lost(TransportError),
+    /// Calls are open, and nothing was received for long.
+    Silent,
 }
 
 impl Link {
@@ -91,18 +104,23 @@ impl Load {
         arrivals: Arc<Arrivals>,
         workload: Workload,
         plans: Vec<LinePlan>,
+        failover: Option<FailoverPlan>,
     ) -> Rc<Load> {
-        let line = |plan| Line {
+        let line = |plan: LinePlan| Line {
+            dial: RefCell::new(plan.dial.clone()),
             plan,
             queue: RefCell::default(),
             waker: RefCell::default(),
             dead: Cell::new(false),
+            leaving: Cell::new(false),
+            silent_since: Cell::new(None),
         };
         Rc::new(Load {
             arrivals,
             workload: RefCell::new(workload),
             record: RefCell::new(Record::new()),
             lines: plans.into_iter().map(line).collect(),
+            failover: failover.map(Failover::new),
             idle: RefCell::default(),
             pacer: RefCell::default(),
             over: Cell::new(false),
@@ -110,8 +128,16 @@ impl Load {
     }
 
     /// Counts what failed beside the requests.
-    pub(crate) fn failed(&self, error: String) {
-        self.record.borrow_mut().failed(self.arrivals.now_ns(), error);
+    pub(crate) fn failed(&self, error: &impl TryElsewhere, text: String) {
+        let (mut record, now_ns) = (self.record.borrow_mut(), self.arrivals.now_ns());
+        match self.survives(error) {
+            true => record.survived(now_ns, text),
+            false => record.failed(now_ns, text),
+        }
+    }
+
+    fn survives(&self, error: &impl TryElsewhere) -> bool {
+        self.failover.is_some() && error.means_try_elsewhere()
     }
 
     /// Runs to the end over `links`, one per plan. Returns what was noted.
@@ -203,7 +229,7 @@ impl Load {
     async fn drive(self: Rc<Self>, nth: usize, mut link: Link) {
         let line = &self.lines[nth];
         loop {
-            let ended = poll_fn(|cx| self.poll_converse(cx, nth, &mut link)).await;
+            let ended = self.converse(nth, &mut link).await;
             let Link { mut transport, mut connection, finished } = link;
             {
                 let mut record = self.record.borrow_mut();
@@ -217,21 +243,117 @@ impl Load {
                 Ended::Lost(error) => {
                     // What ended before the loss was noticed has been noted already.
                     connection.take_finished(&mut Vec::new());
-                    self.fail(nth, connection.abandon(), &error.to_string());
+                    let survives = self.survives(&error);
+                    self.fail(nth, connection.abandon(), &error.to_string(), survives);
+                }
+                Ended::Silent => {
+                    let error = format!("connection lost: silent for {:?}", failover::SILENCE_MAX);
+                    self.fail(nth, connection.abandon(), &error, true);
                 }
             }
-            match line.plan.dial.again(finished > 0).await {
-                Ok(again) => link = Link::new(again),
-                Err(error) => return self.give_up(nth, &error.to_string()),
+            let used = finished > 0 && !line.leaving.replace(false);
+            let again = match &self.failover {
+                None => {
+                    let again = line.plan.dial.again(used).await;
+                    again.map(Link::new).map_err(|error| error.to_string())
+                }
+                Some(failover) => match self.elsewhere(failover, nth, used).await {
+                    None => return,
+                    Some(again) => again,
+                },
+            };
+            match again {
+                Ok(again) => link = again,
+                Err(error) => return self.give_up(nth, &error),
             }
         }
     }
 
-    fn fail(&self, nth: usize, requests: impl Iterator<Item = Request>, error: &str) {
-        for _ in requests {
+    async fn converse(&self, nth: usize, link: &mut Link) -> Ended {
+        let conversing = poll_fn(|cx| self.poll_converse(cx, nth, link));
+        match &self.failover {
+            None => conversing.await,
+            Some(_) => conversing.or(self.silence(nth)).await,
+        }
+    }
+
+    /// Waits until line `nth` is silent for too long.
+    async fn silence(&self, nth: usize) -> Ended {
+        loop {
+            Timer::new(failover::SILENCE_MAX / 8).await;
+            let since = self.lines[nth].silent_since.get();
+            if since.is_some_and(|since| since.elapsed() >= failover::SILENCE_MAX) {
+                return Ended::Silent;
+            }
+        }
+    }
+
+    /// Connects a line again, to whom `failover` says. None if nothing is left to do there; an
+    /// error if there is no hope.
+    async fn elsewhere(
+        &self,
+        failover: &Failover,
+        nth: usize,
+        used: bool,
+    ) -> Option<Result<Link, String>> {
+        let line = &self.lines[nth];
+        let mut pause = if used { Duration::ZERO } else { failover::PAUSE };
+        loop {
+            if self.arrivals.is_past(self.arrivals.now_ns()) {
+                // Its failure has been counted already.
+                line.queue.borrow_mut().clear();
+                self.set_over();
+            }
+            if self.over.get() && line.queue.borrow().is_empty() {
+                return None;
+            }
+            Timer::new(pause).await;
+            let dial = line.dial.borrow().clone();
+            match failover.connect(&dial).await {
+                Ok((dial, transport, connection)) => {
+                    line.dial.replace(dial);
+                    return Some(Ok(Link::new((transport, connection))));
+                }
+                Err(error) if failover.is_hopeless(self.arrivals.now_ns()) => {
+                    return Some(Err(error));
+                }
+                Err(error) => {
+                    self.record.borrow_mut().survived(self.arrivals.now_ns(), error);
+                    if !failover.targets_leader() {
+                        line.dial.replace(failover.after(&dial));
+                    }
+                }
+            }
+            pause = failover::PAUSE;
+        }
+    }
+
+    /// Calls that were open when their connection was lost; they are asked again if `survives`.
+    fn fail(
+        &self,
+        nth: usize,
+        requests: impl Iterator<Item = Request>,
+        error: &str,
+        survives: bool,
+    ) {
+        for request in requests {
             let now_ns = self.arrivals.now_ns();
-            self.record.borrow_mut().failed(now_ns, error.to_owned());
-            self.next(nth, now_ns);
+            match survives {
+                true => self.ask_again(nth, request, now_ns, error.to_owned()),
+                false => {
+                    self.record.borrow_mut().failed(now_ns, error.to_owned());
+                    self.next(nth, now_ns);
+                }
+            }
+        }
+    }
+
+    /// A request of line `nth` that failed and may be carried out elsewhere.
+    fn ask_again(&self, nth: usize, request: Request, now_ns: u64, error: String) {
+        self.record.borrow_mut().survived(now_ns, error);
+        match self.arrivals.is_past(now_ns) {
+            true => self.set_over(),
+            false => self.lines[nth].queue.borrow_mut().push_front(request),
         }
     }
 
@@ -261,7 +383,7 @@ impl Load {
                 if self.over.get() && line.queue.borrow().is_empty() {
                     return Poll::Ready(Ended::Over);
                 }
-                if link.connection.draining() {
+                if link.connection.draining() || line.leaving.get() {
                     return Poll::Ready(Ended::Drained);
                 }
             }
@@ -274,10 +396,13 @@ impl Load {
             }
             match received {
                 Poll::Pending => {
+                    if self.failover.is_some() {
+                        line.note_silence(link.connection.calls_open() > 0);
+                    }
                     line.sleep(cx);
                     return Poll::Pending;
                 }
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(())) => line.silent_since.set(None),
                 Poll::Ready(Err(error)) => return Poll::Ready(Ended::Lost(error)),
             }
         }
@@ -287,7 +412,7 @@ impl Load {
 
     fn start_calls(&self, line: &Line, connection: &mut Connection<Request>) {
         let mut queue = line.queue.borrow_mut();
-        if queue.is_empty() {
+        if queue.is_empty() || line.leaving.get() {
             return;
         }
         let mut workload = self.workload.borrow_mut();
@@ -299,16 +424,26 @@ impl Load {
 
     fn note(&self, nth: usize, finished: impl Iterator<Item = Finished<Request>>) {
         let now_ns = self.arrivals.now_ns();
-        let mut record = self.record.borrow_mut();
         for Finished { context: request, outcome } in finished {
             match outcome {
-                Ok(response) => record.answered(now_ns, request.due_ns, response.message_bytes),
+                Ok(response) => {
+                    if let Some(failover) = &self.failover {
+                        failover.served().note(now_ns);
+                    }
+                    let message_bytes = response.message_bytes;
+                    self.record.borrow_mut().answered(now_ns, request.due_ns, message_bytes);
+                }
                 Err(CallError::Unprocessed) if !request.retried => {
                     let again = Request { retried: true, ..request };
                     self.lines[nth].queue.borrow_mut().push_front(again);
                     continue;
                 }
-                Err(error) => record.failed(now_ns, error.to_string()),
+                Err(error) if self.survives(&error) => {
+                    self.lines[nth].leaving.set(true);
+                    self.ask_again(nth, request, now_ns, error.to_string());
+                    continue;
+                }
+                Err(error) => self.record.borrow_mut().failed(now_ns, error.to_string()),
             }
             self.next(nth, now_ns);
         }
@@ -319,6 +454,14 @@ impl Line {
     fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
+        }
+    }
+
+    fn note_silence(&self, calls_open: bool) {
+        if !calls_open {
+            self.silent_since.set(None);
+        } else if self.silent_since.get().is_none() {
+            self.silent_since.set(Some(Instant::now()));
         }
     }
 

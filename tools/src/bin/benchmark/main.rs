@@ -7,10 +7,11 @@
 //!
 //! [`arrivals`] says which request is due when; [`record`] notes what became of them; [`run`] sets
 //! all up on threads and adds up. Between these, requests that are all alike (put, range) are
-//! carried by [`load`], one task a connection. What takes several steps or streams is a file of
+//! carried by [`load`], one task a connection, which survives lost members ([`failover`]). What takes several steps or streams is a file of
 //! its own in [`scenarios`], one task a client. Both stand on the lean client in `urd_tools::grpc`.
 //!
-//! Exit codes: 0, all requests were answered OK, and all events arrived; 1, some did not, or the
+//! Exit codes: 0, all requests were answered OK (after errors that `--survive-failover` survived, or
+//! none), and all events arrived; 1, some did not, or the
 //! load could not be set up; 2, the command line is wrong.
 //!
 //! Not here: TLS, authentication, and load from several machines.
@@ -18,6 +19,7 @@
 mod args;
 mod arrivals;
 mod control;
+mod failover;
 mod load;
 mod progress;
 mod record;
@@ -60,11 +62,12 @@ fn main() -> ExitCode {
 }
 
 fn benchmark(cli: &Cli, endpoints: Vec<Endpoint>, task: Task) -> Result<Report, String> {
+    let others = endpoints.clone();
     let endpoints = match cli.common.target_leader {
         true => vec![run::executor(Duration::ZERO)?.run(control::leader(&endpoints))?],
         false => endpoints,
     };
-    let report = run::run(cli, &endpoints, task)?;
+    let report = run::run(cli, &endpoints, &others, task)?;
     print(&match cli.common.output {
         Output::Json => {
             serde_json::to_string_pretty(&report).map_err(|error| error.to_string())? + "\n"

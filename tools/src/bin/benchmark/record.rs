@@ -10,6 +10,8 @@ pub(crate) struct Record {
     pub(crate) histogram: Histogram<u64>,
     seconds: Vec<SecondSums>,
     pub(crate) error_counts: BTreeMap<String, u64>,
+    /// Errors after which the request was asked again.
+    pub(crate) survived_counts: BTreeMap<String, u64>,
     pub(crate) message_bytes: u64,
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
@@ -42,6 +44,7 @@ impl Record {
             histogram: latency_histogram(),
             seconds: Vec::new(),
             error_counts: BTreeMap::new(),
+            survived_counts: BTreeMap::new(),
             message_bytes: 0,
             bytes_sent: 0,
             bytes_received: 0,
@@ -79,6 +82,12 @@ impl Record {
         *self.error_counts.entry(error).or_default() += 1;
     }
 
+    /// Something failed at `now_ns` that is tried elsewhere.
+    pub(crate) fn survived(&mut self, now_ns: u64, error: String) {
+        self.second(now_ns).errors += 1;
+        *self.survived_counts.entry(error).or_default() += 1;
+    }
+
     fn second(&mut self, now_ns: u64) -> &mut SecondSums {
         const SECOND_NS: u64 = 1_000_000_000;
         self.end_ns = self.end_ns.max(now_ns);
@@ -96,6 +105,9 @@ impl Record {
             .expect("invariant: all histograms here have the same bounds");
         for (error, count) in other.error_counts {
             *self.error_counts.entry(error).or_default() += count;
+        }
+        for (error, count) in other.survived_counts {
+            *self.survived_counts.entry(error).or_default() += count;
         }
         self.message_bytes += other.message_bytes;
         self.bytes_sent += other.bytes_sent;

@@ -6,6 +6,7 @@
 use crate::args::{Cli, WorkloadArgs};
 use crate::arrivals::Arrivals;
 use crate::control;
+use crate::failover::{FailoverPlan, Served};
 use crate::load::{LinePlan, Link, Load};
 use crate::progress::Progress;
 use crate::record::Record;
@@ -24,7 +25,7 @@ use urd_tools::grpc::dial::Dial;
 use urd_tools::grpc::endpoint::Endpoint;
 use urd_tools::grpc::request_head::RequestHead;
 use urd_tools::grpc::transport::TransportError;
-use urd_tools::report::{Latency, Report, histogram_pairs};
+use urd_tools::report::{Failover, Latency, Report, histogram_pairs};
 
 /// Connections being made at once by a thread: a listener's backlog is bounded.
 const CONNECTING_MAX: usize = 64;
@@ -46,6 +47,7 @@ struct ThreadPlan {
     workload: Workload,
     spin: Duration,
     compaction: Option<Compaction>,
+    failover: Option<FailoverPlan>,
 }
 
 /// `--compact-interval` and `--compact-index-delta`, at one server.
@@ -76,9 +78,7 @@ impl Task {
     pub(crate) fn new(cli: &Cli) -> Result<Task, String> {
         let alike = match &cli.workload {
             WorkloadArgs::Put(put) => Some(Workload::put(put, cli.common.seed)?),
-            WorkloadArgs::Range(range) if !range.paginate && !range.stream => {
-                Some(Workload::range(range))
-            }
+            WorkloadArgs::Range(range) if cli.workload.is_alike() => Some(Workload::range(range)),
             _ => None,
         };
         match alike {
@@ -95,10 +95,19 @@ impl Task {
     }
 }
 
-/// Runs as asked for.
-pub(crate) fn run(cli: &Cli, endpoints: &[Endpoint], task: Task) -> Result<Report, String> {
+/// Runs as asked for: with connections to `endpoints`, which may later go to `others` too.
+pub(crate) fn run(
+    cli: &Cli,
+    endpoints: &[Endpoint],
+    others: &[Endpoint],
+    task: Task,
+) -> Result<Report, String> {
     let arrivals = Arc::new(Arrivals::new(cli.total(), cli.rate(), cli.common.duration));
     let lines = lines(cli, endpoints, task.paths())?;
+    let failover = match cli.common.survive_failover {
+        true => Some(failover(cli, others, task.paths())?),
+        false => None,
+    };
     let threads = lines.len();
     let (spin, conns) = (cli.common.spin, cli.common.conns as usize);
     let mut compaction = compaction(&cli.workload, endpoints);
@@ -106,7 +115,8 @@ pub(crate) fn run(cli: &Cli, endpoints: &[Endpoint], task: Task) -> Result<Repor
         match &task {
             Task::Alike(workload) => {
                 let (workload, compaction) = (workload.clone(), compaction.take());
-                let plan = ThreadPlan { lines, workload, spin, compaction };
+                let failover = failover.clone();
+                let plan = ThreadPlan { lines, workload, spin, compaction, failover };
                 Box::new(move |arrivals, gate| load_thread(plan, arrivals.clone(), gate))
             }
             Task::Scenario(scenario) => {
@@ -123,7 +133,8 @@ pub(crate) fn run(cli: &Cli, endpoints: &[Endpoint], task: Task) -> Result<Repor
     progress.stop();
     let cpu_end = process_cpu();
     let (record, begin) = done?;
-    Ok(report(cli, endpoints, threads, record, begin, cpu_end))
+    let longest = failover.map(|plan| plan.served.longest_without_ns(record.end_ns));
+    Ok(report(cli, endpoints, threads, record, longest, begin, cpu_end))
 }
 
 /// Runs each job on a thread of its own, and adds up.
@@ -164,16 +175,8 @@ fn lines(
 ) -> Result<Vec<Vec<LinePlan>>, String> {
     let (conns, clients) = (cli.common.conns as usize, cli.common.clients as usize);
     let threads = conns.min(cli.common.threads as usize);
-    let timeout = cli.common.dial_timeout();
-    let dials: Vec<Dial> = endpoints
-        .iter()
-        .map(|endpoint| {
-            let address = endpoint.resolve().map_err(|error| error.to_string())?;
-            let head = RequestHead::new(&endpoint.authority, paths)
-                .ok_or_else(|| format!("{}: host name too long", endpoint.authority))?;
-            Ok(Dial { address, head, timeout })
-        })
-        .collect::<Result<_, String>>()?;
+    let dials = endpoints.iter().map(|endpoint| dial(cli, endpoint, paths));
+    let dials: Vec<Dial> = dials.collect::<Result<_, String>>()?;
     let mut lines = vec![Vec::new(); threads];
     for conn in 0..conns {
         let dial = dials[conn % dials.len()].clone();
@@ -181,6 +184,26 @@ fn lines(
         lines[conn % threads].push(LinePlan { dial, clients });
     }
     Ok(lines)
+}
+
+fn dial(cli: &Cli, endpoint: &Endpoint, paths: &[&'static str]) -> Result<Dial, String> {
+    let address = endpoint.resolve().map_err(|error| error.to_string())?;
+    let head = RequestHead::new(&endpoint.authority, paths)
+        .ok_or_else(|| format!("{}: host name too long", endpoint.authority))?;
+    Ok(Dial { address, head, timeout: cli.common.dial_timeout() })
+}
+
+fn failover(
+    cli: &Cli,
+    endpoints: &[Endpoint],
+    paths: &[&'static str],
+) -> Result<FailoverPlan, String> {
+    let place = |endpoint: &Endpoint| Ok((endpoint.clone(), dial(cli, endpoint, paths)?));
+    Ok(FailoverPlan {
+        places: endpoints.iter().map(place).collect::<Result<_, String>>()?,
+        target_leader: cli.common.target_leader,
+        served: Arc::new(Served::default()),
+    })
 }
 
 fn compaction(workload: &WorkloadArgs, endpoints: &[Endpoint]) -> Option<Compaction> {
@@ -224,7 +247,7 @@ fn load_thread(
         if !gate.pass(&arrivals) {
             return Ok(None);
         }
-        let load = Load::new(arrivals, plan.workload, plan.lines);
+        let load = Load::new(arrivals, plan.workload, plan.lines, plan.failover);
         let compaction = plan.compaction.map(|c| glommio::spawn_local(compact(load.clone(), c)));
         let record = load.run(links).await;
         if let Some(compaction) = compaction {
@@ -297,7 +320,7 @@ async fn compact(load: Rc<Load>, compaction: Compaction) {
     loop {
         Timer::new(compaction.interval).await;
         if let Err(error) = control::compact(&compaction.endpoint, compaction.delta).await {
-            load.failed(format!("compaction: {error}"));
+            load.failed(&error, format!("compaction: {error}"));
         }
     }
 }
@@ -313,6 +336,7 @@ fn report(
     endpoints: &[Endpoint],
     threads: usize,
     record: Record,
+    longest_without_answer_ns: Option<u64>,
     begin: Begin,
     cpu_end: Duration,
 ) -> Report {
@@ -342,6 +366,11 @@ fn report(
         cpu_us_per_request: per(cpu_seconds * 1e6, (requests + errors) as f64),
         over_time: record.over_time(),
         histogram: histogram_pairs(&record.histogram),
+        failover: longest_without_answer_ns.map(|longest_without_answer_ns| Failover {
+            errors: record.survived_counts.values().sum(),
+            error_counts: record.survived_counts.clone(),
+            longest_without_answer_ns,
+        }),
         kinds: record.kinds(),
         counters: record.counters.iter().map(|(&name, &count)| (name.into(), count)).collect(),
         error_counts: record.error_counts,

@@ -32,6 +32,7 @@ impl Display for Text<'_> {
         }
         self.kinds(f)?;
         self.counters(f)?;
+        self.failover(f)?;
         self.errors(f)
     }
 }
@@ -155,6 +156,22 @@ impl Text<'_> {
         Ok(())
     }
 
+    fn failover(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(failover) = &self.report.failover else { return Ok(()) };
+        writeln!(f, "\nSurvived:")?;
+        writeln!(f, "  Errors:\t{}", failover.errors)?;
+        let longest_ns = failover.longest_without_answer_ns as f64;
+        writeln!(
+            f,
+            "  Longest time without an answered request:\t{} secs.",
+            self.seconds(longest_ns)
+        )?;
+        for (error, count) in &failover.error_counts {
+            writeln!(f, "  [{count}]\t{error}")?;
+        }
+        Ok(())
+    }
+
     fn errors(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if self.report.errors == 0 {
             return Ok(());
@@ -170,7 +187,7 @@ impl Text<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use urd_tools::report::{Kind, Latency, Second, histogram_pairs, latency_histogram};
+    use urd_tools::report::{Failover, Kind, Latency, Second, histogram_pairs, latency_histogram};
 
     fn report() -> Report {
         let mut histogram = latency_histogram();
@@ -233,6 +250,17 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(text.ends_with("\nCounted:\n  retries:\t3\n"), "{text}");
+    }
+
+    #[test]
+    fn survived_errors_are_apart() {
+        let error_counts = [("etcdserver: leader changed".to_string(), 3)].into();
+        let failover =
+            Failover { errors: 3, error_counts, longest_without_answer_ns: 1_250_000_000 };
+        let text = text(&Report { failover: Some(failover), ..Report::default() }, false);
+        let expected = "\nSurvived:\n  Errors:\t3\n  Longest time without an answered request:\t\
+                        1.2500 secs.\n  [3]\tetcdserver: leader changed\n";
+        assert_eq!(text, expected);
     }
 
     #[test]

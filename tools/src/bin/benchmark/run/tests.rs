@@ -22,8 +22,9 @@ struct Behaviour {
     calls_before_crash: usize,
     /// Whether it comes back after that.
     recovers: bool,
-    /// Every so-manieth call is answered with an error.
+    /// Every so-manieth call is answered with an error, of this status.
     fails_every: usize,
+    fails_with: &'static str,
     /// How long the first call takes.
     first_takes: Duration,
 }
@@ -36,6 +37,7 @@ impl Default for Behaviour {
             calls_before_crash: usize::MAX,
             recovers: false,
             fails_every: usize::MAX,
+            fails_with: "8",
             first_takes: Duration::ZERO,
         }
     }
@@ -120,7 +122,8 @@ async fn connection(stream: TcpStream, behaviour: Behaviour, calls: Arc<AtomicUs
             connection.graceful_shutdown();
         }
         let first_takes = if nth == 1 { behaviour.first_takes } else { Duration::ZERO };
-        let status = if nth.is_multiple_of(behaviour.fails_every) { "8" } else { "0" };
+        let fails = nth.is_multiple_of(behaviour.fails_every);
+        let status = if fails { behaviour.fails_with } else { "0" };
         tokio::spawn(answer(request.into_body(), respond, first_takes, status));
     }
     false
@@ -147,9 +150,15 @@ async fn answer(
 }
 
 fn benchmark(server: &Server, line: &str) -> Result<Report, String> {
-    let line = format!("benchmark --endpoints={} {line}", server.address);
+    benchmark_all(&[server], line)
+}
+
+fn benchmark_all(servers: &[&Server], line: &str) -> Result<Report, String> {
+    let endpoints: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
+    let line = format!("benchmark --endpoints={} {line}", endpoints.join(","));
     let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
-    run(&cli, &cli.checked_endpoints().unwrap(), Task::new(&cli).unwrap())
+    let endpoints = cli.checked_endpoints().unwrap();
+    run(&cli, &endpoints, &endpoints, Task::new(&cli).unwrap())
 }
 
 #[test]
@@ -215,6 +224,64 @@ fn server_that_stays_away_ends_the_run() {
         assert!(report.errors > 0 && report.requests < 100, "{:?}", report.error_counts);
         let refused = |error: &String| error.contains("Connection refused");
         assert!(report.error_counts.keys().any(refused), "{:?}", report.error_counts);
+    }
+}
+
+#[test]
+fn connections_go_round_all_endpoints() {
+    let servers = [0; 3].map(|_| Server::start(Behaviour::default()));
+    let servers = servers.each_ref();
+    let report = benchmark_all(&servers, "--conns=6 --clients=6 put --total=600").unwrap();
+    assert_eq!((report.requests, report.endpoints.len()), (600, 3));
+    assert!(servers.iter().all(|server| server.calls() > 0));
+    assert_eq!(report.failover, None, "not asked for");
+}
+
+#[test]
+fn lost_server_is_survived_at_another() {
+    let dies = Server::start(Behaviour { calls_before_crash: 100, ..Behaviour::default() });
+    let lives = Server::start(Behaviour::default());
+    let line = "--conns=4 --clients=16 --threads=2 --survive-failover put --total=2000";
+    let report = benchmark_all(&[&dies, &lives], line).unwrap();
+    assert_eq!((report.requests, report.errors), (2000, 0), "{:?}", report.error_counts);
+    let failover = report.failover.unwrap();
+    assert!((1..=16).contains(&failover.errors), "{failover:?}");
+    assert_eq!(failover.error_counts.values().sum::<u64>(), failover.errors);
+    assert!(failover.error_counts.keys().all(|error| error.starts_with("connection lost")));
+    assert!(failover.longest_without_answer_ns > 0);
+    assert!(lives.calls() >= 1900, "{}", lives.calls());
+}
+
+#[test]
+fn unavailable_is_asked_again_and_other_errors_are_not() {
+    let fails = |fails_with| Behaviour { fails_every: 10, fails_with, ..Behaviour::default() };
+    let unavailable = Server::start(fails("14"));
+    let line = "--conns=2 --clients=8 --survive-failover put --total=500";
+    let report = benchmark(&unavailable, line).unwrap();
+    assert_eq!((report.requests, report.errors), (500, 0), "{:?}", report.error_counts);
+    let survived = report.failover.unwrap().error_counts;
+    let text = "rpc error: code = Unavailable desc = too many";
+    assert_eq!(survived, [(text.to_string(), (unavailable.calls() - 500) as u64)].into());
+
+    let exhausted = Server::start(fails("8"));
+    let report = benchmark(&exhausted, line).unwrap();
+    assert_eq!((report.requests, report.errors), (450, 50));
+    assert_eq!(report.failover.unwrap().errors, 0);
+}
+
+#[test]
+fn duration_ends_a_run_that_nobody_serves_any_more() {
+    for flags in ["", "--rate=1000"] {
+        let server = Server::start(Behaviour { calls_before_crash: 100, ..Behaviour::default() });
+        let line =
+            format!("--conns=4 --clients=16 --duration=400ms --survive-failover put {flags}");
+        let report = benchmark(&server, &line).unwrap();
+        let failover = report.failover.unwrap();
+        assert!(report.requests < 100 && failover.errors > 0, "{failover:?}");
+        let refused = |error: &String| error.contains("Connection refused");
+        assert!(failover.error_counts.keys().any(refused), "{failover:?}");
+        assert_eq!(report.errors, 0, "{:?}", report.error_counts);
+        assert!(failover.longest_without_answer_ns > 0, "{failover:?}");
     }
 }
 

@@ -121,7 +121,8 @@ fn put(fault: Fault, state: &mut State) -> i64 {
 fn benchmark(fault: Fault, line: &str) -> Report {
     let line = format!("benchmark --endpoints={} {line} --event-timeout=200ms", serve(fault));
     let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
-    run(&cli, &cli.checked_endpoints().unwrap(), Task::new(&cli).unwrap()).unwrap()
+    let endpoints = cli.checked_endpoints().unwrap();
+    run(&cli, &endpoints, &endpoints, Task::new(&cli).unwrap()).unwrap()
 }
 
 #[test]
