@@ -1,15 +1,16 @@
 //! Measuring whole servers: what `compare` (with etcd) and `regress` (with an earlier Urd) share.
 //!
-//! Both start one server at a time, put a load on it with `benchmark`, and look at what the load
+//! Both start one server at a time (or, for `compare --members` and `failover`, one cluster), put a load on it with `benchmark`, and look at what the load
 //! generator and `/proc` say. The modules, from the bottom: [`children`] sees to it that nothing
-//! outlives us; [`process`] reads `/proc`; [`server`] starts and stops; [`trial`] is one load on
-//! one fresh server; [`statistics`] and [`judge`] make figures and verdicts of many trials;
+//! outlives us; [`process`] reads `/proc`; [`server`] is a member and [`cluster`] starts and stops them; [`trial`] is one
+//! load on one fresh cluster; [`statistics`] and [`judge`] make figures and verdicts of many trials;
 //! [`floor`] measures the hardware beneath; [`table`] prints; [`cargo`] builds.
 //!
 //! The micro benches in `micro/` measure single modules; [`micro`] runs them.
 
 pub mod cargo;
 pub mod children;
+pub mod cluster;
 pub mod floor;
 pub mod judge;
 pub mod micro;

@@ -1,15 +1,15 @@
-//! A server under measurement: etcd or Urd, started alike and fresh.
+//! A server under measurement: etcd or Urd, started alike. It is a member of a
+//! [`Cluster`](crate::cluster::Cluster), if only of one.
 
 use crate::children::Guarded;
 use crate::process;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
 /// How long a server may take until it is healthy, and until it ended.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,95 +26,112 @@ pub struct Program {
     pub path: PathBuf,
 }
 
-/// A running server, with a data directory of its own. Both are gone when this is dropped.
-pub struct Server {
-    child: Guarded,
+/// A server of a cluster of one or more, running or not.
+pub(crate) struct Member {
+    program: Program,
+    arguments: Vec<String>,
+    child: Option<Guarded>,
     address: SocketAddr,
-    directory: TempDir,
+    log: PathBuf,
 }
 
-impl Server {
-    /// Starts `program` with a fresh data directory under `root`, and waits until it is healthy.
-    pub fn start(program: &Program, root: &Path) -> io::Result<Server> {
-        fs::create_dir_all(root)?;
-        let directory = tempfile::Builder::new().prefix("data-").tempdir_in(root)?;
-        let (client, peer) = (free_address()?, free_address()?);
-        let log = File::create(directory.path().join("log"))?;
-        let mut command = Command::new(&program.path);
+impl Member {
+    /// One that does not run yet, with data and log in `directory`.
+    pub(crate) fn new(
+        program: &Program,
+        directory: &Path,
+        name: &str,
+        (client, peer): (SocketAddr, SocketAddr),
+        initial_cluster: &str,
+        flags: &[&str],
+    ) -> Member {
+        let mut arguments = vec![
+            format!("--name={name}"),
+            format!("--data-dir={}", directory.join(name).display()),
+            format!("--listen-client-urls=http://{client}"),
+            format!("--advertise-client-urls=http://{client}"),
+            format!("--listen-peer-urls=http://{peer}"),
+            format!("--initial-advertise-peer-urls=http://{peer}"),
+            format!("--initial-cluster={initial_cluster}"),
+        ];
+        arguments.extend(flags.iter().map(|flag| (*flag).into()));
+        let log = directory.join(format!("{name}.log"));
+        Member { program: program.clone(), arguments, child: None, address: client, log }
+    }
+
+    /// Starts it, on the data that it has.
+    pub(crate) fn start(&mut self) -> io::Result<()> {
+        let log = File::options().create(true).append(true).open(&self.log)?;
+        let mut command = Command::new(&self.program.path);
         // Settings of whoever runs this are not meant for it.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("ETCD_") {
                 command.env_remove(name);
             }
         }
-        command
-            .arg("--name=bench")
-            .arg(format!("--data-dir={}", directory.path().join("data").display()))
-            .arg(format!("--listen-client-urls=http://{client}"))
-            .arg(format!("--advertise-client-urls=http://{client}"))
-            .arg(format!("--listen-peer-urls=http://{peer}"))
-            .arg(format!("--initial-advertise-peer-urls=http://{peer}"))
-            .arg(format!("--initial-cluster=bench=http://{peer}"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        let mut server =
-            Server { child: Guarded::spawn(&mut command)?, address: client, directory };
-        match server.wait_until_healthy() {
-            Ok(()) => Ok(server),
-            Err(error) => {
-                let log = server.log_end();
-                let named =
-                    format!("{} ({}): {error}\n{log}", program.name, program.path.display());
-                Err(io::Error::new(error.kind(), named))
-            }
-        }
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.child = Some(Guarded::spawn(&mut command)?);
+        Ok(())
     }
 
-    /// `host:port` for clients.
-    pub fn endpoint(&self) -> String {
-        self.address.to_string()
-    }
-
-    /// CPU used so far.
-    pub fn cpu_time(&self) -> io::Result<Duration> {
-        process::cpu_time(self.child.pid())
-    }
-
-    pub fn peak_resident_bytes(&self) -> io::Result<u64> {
-        process::peak_resident_bytes(self.child.pid())
+    /// Ends it at once, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.child = None;
     }
 
     /// Ends it in good order.
-    pub fn stop(self) -> io::Result<()> {
-        self.child.terminate(STOP_TIMEOUT)
+    pub(crate) fn stop(&mut self) -> io::Result<()> {
+        self.child.take().map_or(Ok(()), |child| child.terminate(STOP_TIMEOUT))
     }
 
-    fn wait_until_healthy(&mut self) -> io::Result<()> {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// CPU used so far, since it was started last.
+    pub(crate) fn cpu_time(&self) -> io::Result<Duration> {
+        process::cpu_time(self.running()?.pid())
+    }
+
+    pub(crate) fn peak_resident_bytes(&self) -> io::Result<u64> {
+        process::peak_resident_bytes(self.running()?.pid())
+    }
+
+    fn running(&self) -> io::Result<&Guarded> {
+        self.child.as_ref().ok_or_else(|| io::Error::other("it does not run"))
+    }
+
+    /// Waits until it is healthy, which in a cluster takes a leader.
+    pub(crate) fn wait_until_healthy(&mut self) -> io::Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            if let Some(status) = self.child.ended()? {
-                return Err(io::Error::other(format!("ended at once: {status}")));
+            if let Some(child) = &mut self.child
+                && let Some(status) = child.ended()?
+            {
+                return Err(self.failed(&format!("ended by itself: {status}")));
             }
             match health(self.address) {
                 Ok(answer) if is_healthy(&answer) => return Ok(()),
                 Ok(_) | Err(_) if Instant::now() < deadline => thread::sleep(HEALTH_INTERVAL),
-                Ok(answer) => return Err(io::Error::other(format!("not healthy: {answer}"))),
-                Err(error) => return Err(error),
+                Ok(answer) => return Err(self.failed(&format!("not healthy: {answer}"))),
+                Err(error) => return Err(self.failed(&error.to_string())),
             }
         }
     }
 
+    /// The error `what`, with the end of its log.
+    pub(crate) fn failed(&self, what: &str) -> io::Error {
+        let Program { name, path } = &self.program;
+        let log = self.log_end();
+        io::Error::other(format!("{name} ({}): {what}\n{log}", path.display()))
+    }
+
     fn log_end(&self) -> String {
-        let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
     }
-}
-
-/// An address that was free a moment ago.
-fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
 /// Asks `/health`, which both kinds of server answer on the port of clients.
@@ -144,14 +161,5 @@ mod tests {
         assert!(is_healthy("HTTP/1.1 200 OK\r\n\r\n{\"health\": \"true\", \"reason\": \"\"}\n"));
         assert!(!is_healthy("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"health\":\"true\"}"));
         assert!(!is_healthy("HTTP/1.1 200 OK\r\n\r\n{\"health\":\"false\"}"));
-    }
-
-    #[test]
-    fn program_that_ends_is_shown_with_its_log() {
-        let root = tempfile::tempdir().unwrap();
-        let program = Program { name: "not a server".into(), path: "/bin/false".into() };
-        let error = Server::start(&program, root.path()).err().unwrap().to_string();
-        assert!(error.starts_with("not a server (/bin/false): ended at once"), "{error}");
-        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0, "its directory is gone");
     }
 }

@@ -1,7 +1,8 @@
-//! One load on one fresh server.
+//! One load on one fresh server, or cluster.
 
 use crate::children::Guarded;
-use crate::server::{Program, Server};
+use crate::cluster::Cluster;
+use crate::server::Program;
 use glommio::LocalExecutorBuilder;
 use serde::Serialize;
 use std::fs;
@@ -36,12 +37,21 @@ pub enum Operation {
     SerializableRange,
 }
 
+/// Where the connections go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    Leader,
+    /// Spread over all members.
+    All,
+}
+
 /// A load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// A short name, also of files.
     pub name: &'static str,
     pub operation: Operation,
+    pub target: Target,
     pub conns: u32,
     pub clients: u32,
     pub total: u64,
@@ -60,13 +70,16 @@ pub struct Trial {
 }
 
 impl Workload {
-    fn arguments(&self, endpoint: &str, total: u64) -> Vec<String> {
+    fn arguments(&self, endpoints: &str, total: u64) -> Vec<String> {
         let mut arguments = vec![
-            format!("--endpoints={endpoint}"),
+            format!("--endpoints={endpoints}"),
             format!("--conns={}", self.conns),
             format!("--clients={}", self.clients),
             "--output=json".into(),
         ];
+        if self.target == Target::Leader {
+            arguments.push("--target-leader".into());
+        }
         let consistency = match self.operation {
             Operation::Put => {
                 arguments.extend([
@@ -93,7 +106,8 @@ impl Workload {
     }
 }
 
-/// Starts `program` on fresh data under `root`, loads it with `benchmark`, ends it.
+/// Starts so many members of `program` on fresh data under `root`, loads them with `benchmark`,
+/// ends them. CPU and memory are the members' sums.
 ///
 /// A failed request fails the trial: a server that refuses some is not comparable.
 pub fn run(
@@ -101,12 +115,13 @@ pub fn run(
     benchmark: &Path,
     workload: &Workload,
     root: &Path,
+    members: usize,
 ) -> io::Result<(Trial, Report)> {
     let in_context = |error: io::Error| {
         io::Error::new(error.kind(), format!("{} of {}: {error}", workload.name, program.name))
     };
-    let server = Server::start(program, root)?;
-    put_key(&server.endpoint()).map_err(in_context)?;
+    let server = Cluster::start(program, root, members, &[])?;
+    put_key(&server.endpoints()[0]).map_err(in_context)?;
     load(benchmark, workload, &server, workload.total / WARM_UP_SHARE).map_err(in_context)?;
     let cpu_begin = server.cpu_time()?;
     let report = load(benchmark, workload, &server, workload.total).map_err(in_context)?;
@@ -141,13 +156,13 @@ fn put_key(endpoint: &str) -> io::Result<()> {
 }
 
 /// Runs the load generator to its end.
-fn load(benchmark: &Path, workload: &Workload, server: &Server, total: u64) -> io::Result<Report> {
+fn load(benchmark: &Path, workload: &Workload, server: &Cluster, total: u64) -> io::Result<Report> {
     // Files and not pipes: nobody has to read them meanwhile.
     let directory = tempfile::tempdir()?;
     let (output, errors) = (directory.path().join("output"), directory.path().join("errors"));
     let mut command = Command::new(benchmark);
     command
-        .args(workload.arguments(&server.endpoint(), total.max(1)))
+        .args(workload.arguments(&server.endpoints().join(","), total.max(1)))
         .stdin(Stdio::null())
         .stdout(fs::File::create(&output)?)
         .stderr(fs::File::create(&errors)?);
@@ -179,6 +194,7 @@ mod tests {
         let workload = Workload {
             name: "get",
             operation: Operation::SerializableRange,
+            target: Target::All,
             conns: 2,
             clients: 3,
             total: 100,
@@ -187,5 +203,7 @@ mod tests {
                         --consistency=s --total=5";
         assert_eq!(workload.arguments("a:1", 5).join(" "), expected);
         assert_eq!(workload.shortened(10).total, 10);
+        let leader = Workload { target: Target::Leader, ..workload };
+        assert!(leader.arguments("a:1,b:1", 5).join(" ").contains("json --target-leader range"));
     }
 }

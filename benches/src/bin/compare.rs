@@ -1,12 +1,13 @@
-//! `benches/compare`: etcd and Urd side by side, on this machine, under the same load.
+//! `benches/compare`: etcd and Urd side by side, on this machine, under the same load; single
+//! servers, or clusters (`--members`).
 //!
-//! One server runs at a time, each trial on a fresh one with fresh data on the same file system.
+//! One kind of server runs at a time, each trial on a fresh one with fresh data on the same file system.
 //! Rounds alternate their order (A B, B A, ...), so that what changes slowly on the machine
 //! favours nobody. All loads have a fixed number of requests, so that both servers end up with the
 //! same data and their memory can be compared. Figures are medians over the rounds, with the least
 //! and the greatest beside them.
 //!
-//! The load generator shares the cores with the server; what it costs is printed, so that it can
+//! The load generator shares the cores with the servers; what it costs is printed, so that it can
 //! be seen whether it, and not the server, is measured.
 
 use clap::{Parser, ValueEnum};
@@ -20,9 +21,14 @@ use urd_benches::floor::Floor;
 use urd_benches::server::Program;
 use urd_benches::statistics::Sample;
 use urd_benches::table::{Table, figure};
-use urd_benches::trial::{self, Operation, Trial, Workload};
+use urd_benches::trial::{self, Operation, Target, Trial, Workload};
 
 /// Runs the same load on etcd and on Urd, and prints the ratios.
+///
+/// The load generator runs on the same machine. With --members so do all members, as a process
+/// each: all of these share its cores and its disk, so the figures say what the kinds of servers
+/// cost beside each other, not what a cluster of several machines reaches. CPU and memory are sums
+/// over the members.
 #[derive(Debug, Parser)]
 #[command(name = "compare")]
 struct Cli {
@@ -44,6 +50,9 @@ struct Cli {
     /// Only the loads whose names contain this
     #[arg(long)]
     only: Option<String>,
+    /// Compare clusters of so many members, under loads for clusters
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=7))]
+    members: u32,
     /// Fewer rounds, of a tenth of the requests
     #[arg(long)]
     quick: bool,
@@ -57,10 +66,12 @@ enum Output {
     Json,
 }
 
+/// What single servers are compared under.
 const WORKLOADS: [Workload; 4] = [
     Workload {
         name: "put, 1 connection, 1 client",
         operation: Operation::Put,
+        target: Target::All,
         conns: 1,
         clients: 1,
         total: 5_000,
@@ -68,6 +79,7 @@ const WORKLOADS: [Workload; 4] = [
     Workload {
         name: "put, 100 connections, 1000 clients",
         operation: Operation::Put,
+        target: Target::All,
         conns: 100,
         clients: 1000,
         total: 200_000,
@@ -75,6 +87,7 @@ const WORKLOADS: [Workload; 4] = [
     Workload {
         name: "linearizable get, 100 connections, 1000 clients",
         operation: Operation::LinearizableRange,
+        target: Target::All,
         conns: 100,
         clients: 1000,
         total: 200_000,
@@ -82,9 +95,46 @@ const WORKLOADS: [Workload; 4] = [
     Workload {
         name: "serializable get, 100 connections, 1000 clients",
         operation: Operation::SerializableRange,
+        target: Target::All,
         conns: 100,
         clients: 1000,
         total: 200_000,
+    },
+];
+
+/// What clusters are compared under.
+const CLUSTER_WORKLOADS: [Workload; 4] = [
+    Workload {
+        name: "put to the leader, 1 connection, 1 client",
+        operation: Operation::Put,
+        target: Target::Leader,
+        conns: 1,
+        clients: 1,
+        total: 2_000,
+    },
+    Workload {
+        name: "put to the leader, 100 connections, 1000 clients",
+        operation: Operation::Put,
+        target: Target::Leader,
+        conns: 100,
+        clients: 1000,
+        total: 100_000,
+    },
+    Workload {
+        name: "put to all members, 100 connections, 1000 clients",
+        operation: Operation::Put,
+        target: Target::All,
+        conns: 100,
+        clients: 1000,
+        total: 100_000,
+    },
+    Workload {
+        name: "linearizable get from all members, 100 connections, 1000 clients",
+        operation: Operation::LinearizableRange,
+        target: Target::All,
+        conns: 100,
+        clients: 1000,
+        total: 100_000,
     },
 ];
 
@@ -107,6 +157,7 @@ const P50: &str = "p50 us";
 #[derive(Debug, Serialize)]
 struct Results {
     rounds: u32,
+    members: u32,
     programs: Vec<String>,
     rows: Vec<Row>,
     /// Microseconds of one durable write, and of one loopback round trip, if a load of one client
@@ -147,7 +198,8 @@ fn compare(cli: &Cli) -> io::Result<()> {
     let wanted = |workload: &Workload| {
         cli.only.as_ref().is_none_or(|part| workload.name.contains(part.as_str()))
     };
-    let workloads: Vec<Workload> = WORKLOADS
+    let all = if cli.members == 1 { WORKLOADS } else { CLUSTER_WORKLOADS };
+    let workloads: Vec<Workload> = all
         .into_iter()
         .filter(wanted)
         .map(|workload| if cli.quick { workload.shortened(10) } else { workload })
@@ -155,7 +207,7 @@ fn compare(cli: &Cli) -> io::Result<()> {
     if workloads.is_empty() {
         return Err(io::Error::other("--only: no load has a name that contains it"));
     }
-    let results = measure(&programs, &benchmark, &root, &workloads, rounds)?;
+    let results = measure(&programs, &benchmark, &root, &workloads, rounds, cli.members)?;
     match cli.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&results)?),
         Output::Markdown => print_markdown(&results),
@@ -182,6 +234,7 @@ fn measure(
     root: &Path,
     workloads: &[Workload],
     rounds: u32,
+    members: u32,
 ) -> io::Result<Results> {
     let mut trials: Vec<Vec<Vec<Trial>>> = vec![vec![Vec::new(); programs.len()]; workloads.len()];
     let (mut writes, mut round_trips) = (Vec::new(), Vec::new());
@@ -201,11 +254,12 @@ fn measure(
                 let program = &programs[nth];
                 // A shared disk has slow minutes: the floor is taken right before and after what
                 // is compared with it.
-                let beside_floor = workload.clients == 1;
+                // It says nothing of a cluster, whose members write side by side.
+                let beside_floor = workload.clients == 1 && members == 1;
                 if beside_floor {
                     measure_floor()?;
                 }
-                let (trial, _) = trial::run(program, benchmark, workload, root)?;
+                let (trial, _) = trial::run(program, benchmark, workload, root, members as usize)?;
                 if beside_floor {
                     measure_floor()?;
                 }
@@ -225,6 +279,7 @@ fn measure(
     let rows = workloads.iter().zip(&trials).map(|(workload, trials)| row(workload, trials));
     Ok(Results {
         rounds,
+        members,
         programs: programs.iter().map(|program| program.name.clone()).collect(),
         rows: rows.collect(),
         durable_write_us: Sample::of(writes),
@@ -253,7 +308,12 @@ fn print_markdown(results: &Results) {
             }
         }
     }
-    println!("Medians of {} rounds (least - greatest).\n\n{table}", results.rounds);
+    println!("Medians of {} rounds (least - greatest).", results.rounds);
+    if results.members > 1 {
+        let members = results.members;
+        println!("Clusters of {members} members on one machine; CPU and memory are their sums.");
+    }
+    println!("\n{table}");
     print_floor(results);
 }
 

@@ -21,7 +21,7 @@ use urd_benches::judge::{Verdict, judge};
 use urd_benches::server::Program;
 use urd_benches::statistics::Sample;
 use urd_benches::table::{Table, figure};
-use urd_benches::trial::{self, Operation, Trial, Workload};
+use urd_benches::trial::{self, Operation, Target, Trial, Workload};
 
 const RULE: &str = "\
 The rule: base and head are run in pairs, right after each other, and what is judged is the ratio
@@ -67,10 +67,18 @@ struct Cli {
 }
 
 const WORKLOADS: [Workload; 4] = [
-    Workload { name: "put-1", operation: Operation::Put, conns: 1, clients: 1, total: 5_000 },
+    Workload {
+        name: "put-1",
+        operation: Operation::Put,
+        target: Target::All,
+        conns: 1,
+        clients: 1,
+        total: 5_000,
+    },
     Workload {
         name: "put-1000",
         operation: Operation::Put,
+        target: Target::All,
         conns: 100,
         clients: 1000,
         total: 200_000,
@@ -78,6 +86,7 @@ const WORKLOADS: [Workload; 4] = [
     Workload {
         name: "get-1",
         operation: Operation::LinearizableRange,
+        target: Target::All,
         conns: 1,
         clients: 1,
         total: 10_000,
@@ -85,6 +94,7 @@ const WORKLOADS: [Workload; 4] = [
     Workload {
         name: "get-1000",
         operation: Operation::LinearizableRange,
+        target: Target::All,
         conns: 100,
         clients: 1000,
         total: 200_000,
@@ -237,7 +247,7 @@ impl Bench {
     }
 
     fn trial(&self, program: &Program, workload: &Workload, nth: usize) -> io::Result<Trial> {
-        let (trial, report) = trial::run(program, &self.benchmark, workload, &self.data_root)?;
+        let (trial, report) = trial::run(program, &self.benchmark, workload, &self.data_root, 1)?;
         let kept = format!("{}-{}-{nth}.json", workload.name, program.name);
         fs::write(self.trials_kept.join(kept), serde_json::to_vec(&report)?)?;
         eprintln!(
