@@ -1,6 +1,7 @@
-//! Building what is to be measured, in its own optimised form.
+//! Finding what is to be measured, or building it, in its own optimised form.
 
 use crate::children::Guarded;
+use crate::server::Program;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -54,6 +55,25 @@ pub fn find(program: &Path) -> Option<PathBuf> {
     }
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(program)).find(|p| p.is_file())
+}
+
+/// etcd at `path`, which may be a name on the search path.
+pub fn etcd(path: &Path) -> io::Result<Program> {
+    let found = find(path).ok_or_else(|| {
+        let path = path.display();
+        let advice = "apt-get install etcd-server, or give --etcd PATH";
+        io::Error::new(io::ErrorKind::NotFound, format!("there is no etcd at {path}: {advice}"))
+    })?;
+    Ok(Program { name: "etcd".into(), path: found })
+}
+
+/// Urd at `path`, or else built from the working tree.
+pub fn urd(path: Option<&Path>) -> io::Result<Program> {
+    let path = match path {
+        Some(path) => path.into(),
+        None => build(&repository(), &target_directory(), "urd", "urd")?,
+    };
+    Ok(Program { name: "Urd".into(), path })
 }
 
 #[cfg(test)]

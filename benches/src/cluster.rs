@@ -84,9 +84,9 @@ impl Cluster {
         })
     }
 
-    /// Ends member `nth` at once, as a crash would.
-    pub fn kill(&mut self, nth: usize) {
-        self.members[nth].kill();
+    /// Ends member `nth` at once, as a crash would. Says when.
+    pub fn kill(&mut self, nth: usize) -> io::Result<Instant> {
+        self.members[nth].kill()
     }
 
     /// Starts member `nth` again, on its data, and waits until it is healthy and has applied all

@@ -74,9 +74,15 @@ impl Member {
         Ok(())
     }
 
-    /// Ends it at once, as a crash would.
-    pub(crate) fn kill(&mut self) {
+    /// Ends it at once, as a crash would. Says when that was, which its last cleaning-up is not in.
+    pub(crate) fn kill(&mut self) -> io::Result<Instant> {
+        if let Some(status) = self.running_mut()?.ended()? {
+            return Err(self.failed(&format!("ended by itself: {status}")));
+        }
+        self.running_mut()?.child().kill()?;
+        let killed = Instant::now();
         self.child = None;
+        Ok(killed)
     }
 
     /// Ends it in good order.
@@ -99,6 +105,10 @@ impl Member {
 
     fn running(&self) -> io::Result<&Guarded> {
         self.child.as_ref().ok_or_else(|| io::Error::other("it does not run"))
+    }
+
+    fn running_mut(&mut self) -> io::Result<&mut Guarded> {
+        self.child.as_mut().ok_or_else(|| io::Error::other("it does not run"))
     }
 
     /// Waits until it is healthy, which in a cluster takes a leader.

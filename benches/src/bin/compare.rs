@@ -216,16 +216,7 @@ fn compare(cli: &Cli) -> io::Result<()> {
 }
 
 fn programs(cli: &Cli) -> io::Result<[Program; 2]> {
-    let etcd = cargo::find(&cli.etcd).ok_or_else(|| {
-        let path = cli.etcd.display();
-        let advice = "apt-get install etcd-server, or give --etcd PATH";
-        io::Error::new(io::ErrorKind::NotFound, format!("there is no etcd at {path}: {advice}"))
-    })?;
-    let urd = match &cli.urd {
-        Some(path) => path.clone(),
-        None => cargo::build(&cargo::repository(), &cargo::target_directory(), "urd", "urd")?,
-    };
-    Ok([Program { name: "etcd".into(), path: etcd }, Program { name: "Urd".into(), path: urd }])
+    Ok([cargo::etcd(&cli.etcd)?, cargo::urd(cli.urd.as_deref())?])
 }
 
 fn measure(
