@@ -1,10 +1,12 @@
-//! Measuring whole servers: what `compare` (with etcd) and `regress` (with an earlier Urd) share.
+//! Measuring whole servers: what `compare` and `failover` (with etcd) and `regress` (with an
+//! earlier Urd) share.
 //!
-//! Both start one server at a time (or, for `compare --members` and `failover`, one cluster), put a load on it with `benchmark`, and look at what the load
-//! generator and `/proc` say. The modules, from the bottom: [`children`] sees to it that nothing
-//! outlives us; [`process`] reads `/proc`; [`server`] is a member and [`cluster`] starts and stops them; [`trial`] is one
-//! load on one fresh cluster; [`prober`] is the client of `failover`; [`statistics`] and [`judge`] make figures and verdicts of many trials;
-//! [`floor`] measures the hardware beneath; [`table`] prints; [`cargo`] builds.
+//! All start one server or cluster at a time. `compare` and `regress` put a load on it with
+//! `benchmark`, and look at what that and `/proc` say; `failover` kills its leader. The modules,
+//! from the bottom: [`children`] sees to it that nothing outlives us; [`process`] reads `/proc`;
+//! [`server`] is a member, which [`cluster`] starts and stops; [`trial`] is one load on one fresh
+//! cluster; [`prober`] is the client of `failover`; [`statistics`] and [`judge`] make figures and
+//! verdicts of many trials; [`floor`] measures the hardware beneath; [`table`] prints; [`cargo`] builds.
 //!
 //! The micro benches in `micro/` measure single modules; [`micro`] runs them.
 
