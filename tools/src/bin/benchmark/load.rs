@@ -7,7 +7,7 @@
 //! What a lost connection does: calls that were open fail, and are counted; their clients go on
 //! with the next requests, which wait until the connection is made again, at most the dial
 //! timeout. After that the connection and its clients give up. With `--survive-failover` the calls
-//! are asked again, and the connection is made elsewhere ([`failover`](crate::failover)).
+//! are asked again, and the connection is made elsewhere ([`failover`]).
 
 use crate::arrivals::{Arrivals, Claim, Request};
 use crate::failover::{self, Failover, FailoverPlan, TryElsewhere};
