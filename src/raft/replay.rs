@@ -84,7 +84,7 @@ pub fn replay_all<D: ReadDisk>(
     store: &mut Store,
 ) -> Result<(), Fatal> {
     if follows(entries, store)? {
-        let mut each = |store: &mut Store, to: u64| {
+        let each = |store: &mut Store, to: u64| {
             for_each_entry(entries, store.applied().0 + 1, to, |entry| {
                 apply(store, entry).map(drop)
             })
