@@ -59,8 +59,11 @@ pub const WINDOW_BYTES_MAX_ALONE: usize = MIB;
 pub const CATCH_UP_BYTES_MAX: usize = 512 * MIB;
 /// Appends that a member has not acknowledged, at most.
 pub const APPENDS_IN_FLIGHT: usize = 64;
-/// Revisions that one background slice of a compaction looks at.
-pub const COMPACT_REVISIONS_PER_SLICE: usize = 512;
+/// Changes that one background slice of a compaction looks at, at least: what waits meanwhile waits some tens of
+/// microseconds.
+pub const COMPACT_CHANGES_PER_SLICE_MIN: usize = 32;
+/// The same, at most: a slice looks at twice as many as were made since the last one, so that a sweep gains on writes.
+pub const COMPACT_CHANGES_PER_SLICE_MAX: usize = 512;
 
 /// `--quota-backend-bytes` unless it says otherwise: etcd's 2 GiB.
 pub const QUOTA_BYTES_DEFAULT: i64 = 2 << 30;
@@ -171,12 +174,17 @@ pub const LEARNER_READY_PERCENT: u64 = 90;
 /// How long an ordered shutdown waits for requests in flight.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a shard may be busy before its executor looks whether the kernel has something for it. While tasks are always
+/// runnable, nothing that arrives is seen before.
+pub const PREEMPT_INTERVAL: Duration = Duration::from_millis(1);
+
 const _: () = assert!(REQUEST_BYTES_MAX < PROPOSAL_BYTES_PER_SHARD_MAX);
 const _: () = assert!(BATCH_BYTES_WORTH_A_WRITE <= BATCH_BYTES);
 const _: () = assert!(PEER_MESSAGE_BYTES_MAX < PEER_QUEUE_BYTES_MAX);
 // An id takes up to 10 bytes as a varint, a checkpoint two numbers and four bytes around them.
 const _: () = assert!(LEASES_PER_EXPIRY * 10 + LEASE_CHECKPOINTS_PER_ENTRY * 24 < BATCH_BYTES);
 const _: () = assert!(BATCH_REQUESTS_WORTH_A_WRITE <= BATCH_REQUESTS_MAX);
+const _: () = assert!(COMPACT_CHANGES_PER_SLICE_MIN <= COMPACT_CHANGES_PER_SLICE_MAX);
 const _: () = assert!(WINDOW_BYTES_MAX > REQUEST_BYTES_MAX);
 const _: () = assert!(CATCH_UP_BYTES_MAX > WINDOW_BYTES_MAX);
 const _: () = assert!(REQUEST_BYTES_DEFAULT <= REQUEST_BYTES_MAX);

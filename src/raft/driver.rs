@@ -24,7 +24,7 @@ use super::read_index::Rounds;
 use super::replay;
 use super::window::Window;
 use crate::ids::{Index, MemberId, Term};
-use crate::limits::{self, WINDOW_BYTES_MAX, WINDOW_ENTRIES_MAX};
+use crate::limits::{self, WINDOW_BYTES_MAX};
 use crate::random::SplitMix64;
 use crate::store::command::DecodeError;
 use crate::store::lease::LeaseChange;
@@ -44,6 +44,9 @@ pub struct Options {
     pub start: u64,
     /// Ticks after which nobody waits for a proposal any more.
     pub request_ticks: u64,
+    /// Applied entries kept in memory for members that lag a little, as long as there are others:
+    /// [`limits::WINDOW_ENTRIES_MAX`] but in tests.
+    pub window_entries: usize,
 }
 
 impl Options {
@@ -224,6 +227,7 @@ pub struct Driver<D: Disk, P, R> {
     /// Ticks since the start.
     ticks: u64,
     request_ticks: u64,
+    window_entries: usize,
     /// A round of reads without an answer for so long is asked again.
     round_ticks: u64,
     /// What was published last, for members that are behind.
@@ -280,7 +284,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             window.append(std::slice::from_ref(&entry));
             if entry.index <= hard_state.commit {
                 replay::apply(&mut store, entry)?;
-                window.shrink(store.applied().0, WINDOW_ENTRIES_MAX, WINDOW_BYTES_MAX);
+                window.shrink(store.applied().0, options.window_entries, WINDOW_BYTES_MAX);
             }
             Ok::<_, Fatal>(())
         })?;
@@ -309,6 +313,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             random: SplitMix64::new(options.start ^ options.member.0),
             ticks: 0,
             request_ticks: options.request_ticks,
+            window_entries: options.window_entries,
             round_ticks: options.election_ticks as u64,
             catching_up: BTreeMap::new(),
             is_removed: false,
@@ -491,7 +496,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         let needed = self.published.applied().0.min(self.store.applied().0);
         let (entries, bytes) = match self.is_alone() {
             true => (limits::WINDOW_ENTRIES_MAX_ALONE, limits::WINDOW_BYTES_MAX_ALONE),
-            false => (WINDOW_ENTRIES_MAX, WINDOW_BYTES_MAX),
+            false => (self.window_entries, WINDOW_BYTES_MAX),
         };
         self.forget_caught_up();
         let Some(floor) = self.catching_up.values().min() else {

@@ -24,11 +24,11 @@ mod checkpoints;
 mod corruption;
 mod cpus;
 pub mod data_dir;
-mod defragment;
+pub mod defragment;
 mod discovery;
 mod executor;
 mod frontend;
-mod lessor;
+pub mod lessor;
 mod log_shard;
 mod mesh;
 mod placement;
@@ -323,6 +323,7 @@ impl Member<'_> {
                 limits::REQUEST_TIMEOUT.as_nanos() / config.heartbeat_interval.as_nanos().max(1),
             )
             .unwrap_or(u64::MAX),
+            window_entries: limits::WINDOW_ENTRIES_MAX,
         })
     }
 
@@ -387,6 +388,7 @@ where
 {
     LocalExecutorBuilder::new(CorePlacement::Fixed(cpu))
         .name(name)
+        .preempt_timer(limits::PREEMPT_INTERVAL)
         .spawn(body)
         .map_err(|error| RunError::Executor { what: error.to_string() })
 }

@@ -62,6 +62,11 @@ impl<'a> Writer<'a> {
         if self.changes == 0 { self.begin } else { self.begin.next() }
     }
 
+    /// Changes made so far.
+    pub(super) fn changes(&self) -> u32 {
+        self.changes
+    }
+
     fn next_change(&mut self) -> ChangeId {
         let change = ChangeId { main: self.begin.next(), sub: self.changes };
         self.changes = self.changes.checked_add(1).expect("invariant: fewer keys than u32::MAX");

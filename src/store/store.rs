@@ -59,6 +59,8 @@ pub struct Store {
     published: Meta,
     sweep: Option<Sweep>,
     scratch: Scratch,
+    /// Changes to keys since it was opened.
+    changes: u64,
     /// What the last entry did to leases.
     lease_changes: Vec<LeaseChange>,
     /// As the tree has them.
@@ -217,6 +219,7 @@ impl Store {
         let mut writer = Writer::new(&mut self.tree, &mut self.scratch, begin);
         let result = request(&mut writer, &self.meta);
         let revision = writer.revision();
+        self.changes += u64::from(writer.changes());
         assert!(result.is_ok() || revision == begin, "a rejected request has changed keys");
         self.meta.revision = revision;
         result
@@ -234,10 +237,16 @@ impl Store {
         Ok(CompactionResponse { header: header(self.meta.revision) })
     }
 
-    /// A step of the background work that compactions leave: looks at up to `revisions` of the old
-    /// revisions and removes what nobody can read any more. True when nothing is left to do.
-    pub fn compact_slice(&mut self, revisions: usize) -> bool {
-        let is_done = compaction::slice(&mut self.tree, &mut self.meta, &mut self.sweep, revisions);
+    /// How many changes to keys were applied since the store was opened.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// A step of the background work that compactions leave: looks at up to `changes` of the old
+    /// ones and removes what nobody can read any more. True when nothing is left to do.
+    pub fn compact_slice(&mut self, changes: usize) -> bool {
+        let is_done = compaction::slice(&mut self.tree, &mut self.meta, &mut self.sweep, changes);
         self.meta.check();
         is_done
     }

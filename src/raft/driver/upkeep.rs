@@ -76,11 +76,16 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         self.sweeping.then(|| self.store.pending_sweep()).flatten()
     }
 
-    /// A bounded slice of a compaction under way. True when none is left.
-    pub fn compact_slice(&mut self) -> bool {
+    /// How many changes to keys were applied since the start.
+    pub fn changes(&self) -> u64 {
+        self.store.changes()
+    }
+
+    /// A slice of a compaction under way, bounded by the changes that it looks at. True when none is left.
+    pub fn compact_slice(&mut self, changes: usize) -> bool {
         if self.sweeping {
             self.changed = true;
-            self.sweeping = !self.store.compact_slice(limits::COMPACT_REVISIONS_PER_SLICE);
+            self.sweeping = !self.store.compact_slice(changes);
         }
         !self.sweeping
     }

@@ -37,7 +37,14 @@ fn first_store() -> Store {
 }
 
 fn options_of(start: u64) -> Options {
-    Options { member: MemberId(1), election_ticks: 10, pre_vote: true, start, request_ticks: 50 }
+    Options {
+        member: MemberId(1),
+        election_ticks: 10,
+        pre_vote: true,
+        start,
+        request_ticks: 50,
+        window_entries: limits::WINDOW_ENTRIES_MAX,
+    }
 }
 
 fn open(disk: &MemoryDisk, start: u64) -> TestDriver {

@@ -12,6 +12,7 @@ use urd_wal::disk::memory::MemoryDisk;
 use urd_wal::{Log, Waiting};
 
 use crate::ids::{Index, MemberId};
+use crate::limits;
 use crate::raft::{Driver, Options, Turn, Write};
 use crate::store::command::{BatchBuilder, Command, MemberAdd};
 use crate::store::{Outcome, Response, Store, View};
@@ -111,6 +112,7 @@ impl Group {
             pre_vote: true,
             start: node.starts,
             request_ticks: 50,
+            window_entries: limits::WINDOW_ENTRIES_MAX,
         };
         let driver = GroupDriver::open(&options, log, &recovered, store).expect("a driver");
         node.running = Some(Running { driver, file: opened.file, writes: VecDeque::new() });

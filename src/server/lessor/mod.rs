@@ -37,7 +37,7 @@ mod wheel;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use urd_proto::etcdserverpb::LeaseCheckpoint;
@@ -91,7 +91,7 @@ pub struct Lessor<A> {
     /// Where the wheel's ticks begin.
     origin: Instant,
     wheel: Wheel<LeaseId>,
-    leases: HashMap<LeaseId, Timed>,
+    leases: BTreeMap<LeaseId, Timed>,
     /// Leases that have ended and are to be revoked.
     expired: VecDeque<LeaseId>,
     /// Renewed leases with a checkpoint to be cleared.
@@ -99,7 +99,7 @@ pub struct Lessor<A> {
     /// Leases to be checkpointed.
     checkpoint: VecDeque<LeaseId>,
     /// Who is answered when a lease's checkpoint is cleared, or when it is revoked.
-    waiting: HashMap<LeaseId, Vec<A>>,
+    waiting: BTreeMap<LeaseId, Vec<A>>,
     under_way: Option<UnderWay>,
     /// Not before, because an entry has failed.
     propose_from: Option<Instant>,
@@ -114,11 +114,11 @@ impl<A> Lessor<A> {
             leads: false,
             origin: now,
             wheel: Wheel::new(0),
-            leases: HashMap::new(),
+            leases: BTreeMap::new(),
             expired: VecDeque::new(),
             clear: VecDeque::new(),
             checkpoint: VecDeque::new(),
-            waiting: HashMap::new(),
+            waiting: BTreeMap::new(),
             under_way: None,
             propose_from: None,
             answers: Vec::new(),

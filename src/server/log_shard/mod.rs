@@ -181,6 +181,8 @@ pub struct LogShard<D: Disk> {
     checkpoints: Checkpoints<D>,
     /// No entry before this; see [`Checkpoints::pause`].
     propose_from: Option<Instant>,
+    /// [`Driver::changes`] when the last slice of a compaction began.
+    swept_at: u64,
     defragment: Option<Defragment>,
     /// A checkpoint that the defragmentation waits for.
     wanted: Option<Wanted>,
@@ -271,6 +273,7 @@ impl<D: Disk + 'static> LogShard<D> {
             prepare_from: None,
             checkpoints,
             propose_from: None,
+            swept_at: 0,
             defragment: None,
             wanted: None,
             membership,

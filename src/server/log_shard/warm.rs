@@ -83,12 +83,22 @@ impl<D: Disk + 'static> LogShard<D> {
             && let Some(sweep) = self.driver.pending_sweep()
             && !self.is_touched(
                 |warming| &warming.sweep,
-                move |view| view.touch_sweep(sweep, limits::COMPACT_REVISIONS_PER_SLICE),
+                move |view| view.touch_sweep(sweep, limits::COMPACT_CHANGES_PER_SLICE_MAX),
             )
         {
             return false;
         }
-        !self.driver.compact_slice()
+        let changes = self.sweep_slice();
+        !self.driver.compact_slice(changes)
+    }
+
+    /// How many changes the next slice looks at: as few as let the sweep go faster than writes do, so that little waits for
+    /// a slice.
+    fn sweep_slice(&mut self) -> usize {
+        let changes = self.driver.changes();
+        let new = changes.saturating_sub(std::mem::replace(&mut self.swept_at, changes));
+        let twice = usize::try_from(2 * new).unwrap_or(usize::MAX);
+        twice.clamp(limits::COMPACT_CHANGES_PER_SLICE_MIN, limits::COMPACT_CHANGES_PER_SLICE_MAX)
     }
 
     /// Whether the pages have been touched that the next step of the defragmentation moves.
