@@ -129,6 +129,8 @@ pub trait Node: Sized + 'static {
     fn drained(&self) -> impl Future<Output = ()> + 'static;
     /// Whether this shard wants to hear of what is published, by [`super::v3::watch::follow`].
     fn set_watching(&self, watching: bool);
+    /// Says that everything before this revision was looked at. What has not been, no sweep takes away.
+    fn note_watched(&self, next: Revision);
     /// Runs work that may take longer than a turn.
     fn spawn(&self, work: impl Future<Output = ()> + 'static);
     /// Whether reading the tree may wait for the medium, and hold up others than this shard's callers: then what reads it

@@ -11,7 +11,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -29,7 +29,7 @@ use crate::api::node::{Identity, LeaseAnswer, LeaseQuestion, Limits, Node, Publi
 use crate::api::v3::watch::Hub;
 use crate::api::{http, v3};
 use crate::error::{Error, Unavailable};
-use crate::ids::{LeaseId, MemberId};
+use crate::ids::{LeaseId, MemberId, Revision};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::random::SplitMix64;
@@ -86,6 +86,15 @@ pub struct Watching {
     pub wanted: AtomicBool,
     /// It was told that something was published, and has not looked yet.
     pub told: AtomicBool,
+    /// It has looked at everything before this revision.
+    pub next: AtomicI64,
+}
+
+impl Watching {
+    /// Whether this shard has no watcher that may still need a change before `revision`.
+    pub fn is_past(&self, revision: Revision) -> bool {
+        !self.wanted.load(SeqCst) || self.next.load(SeqCst) >= revision.0
+    }
 }
 
 /// Calls whose requests stand in a batch, in its order. `None`: answered already, because it took too long.
@@ -487,9 +496,18 @@ impl Node for Shard {
     }
 
     fn set_watching(&self, watching: bool) {
-        self.watching().wanted.store(watching, SeqCst);
+        let own = self.watching();
+        if watching && !own.wanted.load(SeqCst) {
+            // How far it has come is noted once it has looked.
+            own.next.store(0, SeqCst);
+        }
+        own.wanted.store(watching, SeqCst);
         // What was published before this is looked at in any case.
         self.news.set();
+    }
+
+    fn note_watched(&self, next: Revision) {
+        self.watching().next.store(next.0, SeqCst);
     }
 
     fn spawn(&self, work: impl Future<Output = ()> + 'static) {

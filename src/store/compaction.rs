@@ -23,7 +23,7 @@ use crate::tree::{Cursor, Read, Tree};
 #[derive(Clone, Copy, Debug)]
 pub struct Sweep {
     /// The compaction it carries out.
-    pub(super) target: Revision,
+    pub target: Revision,
     /// The first change not looked at yet.
     pub(super) next: ChangeId,
 }

@@ -58,6 +58,8 @@ pub struct Store {
     /// What the newest published one says.
     published: Meta,
     sweep: Option<Sweep>,
+    /// See [`View::thinned`].
+    thinned: Revision,
     scratch: Scratch,
     /// Changes to keys since it was opened.
     changes: u64,
@@ -96,6 +98,8 @@ impl Store {
             tree,
             meta,
             published: meta,
+            // How far an earlier sweep came is not known.
+            thinned: meta.compacted,
             alarms,
             members,
             published_members,
@@ -246,6 +250,9 @@ impl Store {
     /// A step of the background work that compactions leave: looks at up to `changes` of the old
     /// ones and removes what nobody can read any more. True when nothing is left to do.
     pub fn compact_slice(&mut self, changes: usize) -> bool {
+        if let Some(Sweep { target, .. }) = self.pending_sweep() {
+            self.thinned = self.thinned.max(target);
+        }
         let is_done = compaction::slice(&mut self.tree, &mut self.meta, &mut self.sweep, changes);
         self.meta.check();
         is_done
@@ -278,7 +285,8 @@ impl Store {
     /// What was published last.
     #[must_use]
     pub fn view(&self) -> View {
-        View::new(self.tree.snapshot(), self.published, Arc::clone(&self.published_members))
+        let members = Arc::clone(&self.published_members);
+        View::new(self.tree.snapshot(), self.published, members, self.thinned)
     }
 
     /// Begins to make the published state durable, all that was applied being published; see

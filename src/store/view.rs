@@ -20,11 +20,17 @@ pub struct View {
     meta: Meta,
     /// As the snapshot has them.
     members: Arc<Members>,
+    thinned: Revision,
 }
 
 impl View {
-    pub(super) fn new(snapshot: Snapshot, meta: Meta, members: Arc<Members>) -> Self {
-        Self { snapshot, meta, members }
+    pub(super) fn new(
+        snapshot: Snapshot,
+        meta: Meta,
+        members: Arc<Members>,
+        thinned: Revision,
+    ) -> Self {
+        Self { snapshot, meta, members, thinned }
     }
 
     pub(super) fn snapshot(&self) -> &Snapshot {
@@ -65,6 +71,12 @@ impl View {
     #[must_use]
     pub fn swept(&self) -> Revision {
         self.meta.swept
+    }
+
+    /// Of the revisions before this one, changes that were superseded may be missing: a sweep has begun to remove them.
+    #[must_use]
+    pub fn thinned(&self) -> Revision {
+        self.thinned
     }
 
     /// How many keys live at the newest revision.

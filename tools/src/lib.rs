@@ -5,3 +5,4 @@ pub mod checkers;
 pub mod grpc;
 pub mod members;
 pub mod report;
+pub mod simulator;

@@ -15,6 +15,7 @@ use urd_wal::{Log, Offline, Waiting};
 
 use crate::error::Unavailable;
 use crate::ids::{Index, MemberId, Revision};
+use crate::limits;
 use crate::raft::{Driver, Fatal, Options, Turn, Write, replay};
 use crate::store::Store;
 use crate::store::command::{BatchBuilder, Command};

@@ -189,7 +189,7 @@ fn no_lease_ends_before_its_holder_was_told() {
         bench.grant(7, ttl);
         let mut promised = bench.now + seconds(ttl);
         let mut entry: Option<BatchBuilder> = None;
-        let mut asked = HashMap::new();
+        let mut asked = BTreeMap::new();
         for step in 0..400 {
             bench.sleep(rng.u64(0..1500));
             match rng.u8(..10) {

@@ -183,6 +183,8 @@ pub struct LogShard<D: Disk> {
     propose_from: Option<Instant>,
     /// [`Driver::changes`] when the last slice of a compaction began.
     swept_at: u64,
+    /// A sweep waits for shards with watchers.
+    sweep_waits: Rc<Cell<bool>>,
     defragment: Option<Defragment>,
     /// A checkpoint that the defragmentation waits for.
     wanted: Option<Wanted>,
@@ -274,6 +276,7 @@ impl<D: Disk + 'static> LogShard<D> {
             checkpoints,
             propose_from: None,
             swept_at: 0,
+            sweep_waits: Rc::default(),
             defragment: None,
             wanted: None,
             membership,

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use urd_wal::disk::Disk;
@@ -15,8 +15,10 @@ use super::LogShard;
 use crate::ids::{Index, Term};
 use crate::limits;
 use crate::store::command::Batch;
-use crate::store::{self, View};
+use crate::store::{self, Sweep, View};
 
+/// How long a sweep waits before it looks again whether it may go on.
+const SWEEP_PATIENCE: Duration = Duration::from_millis(1);
 /// Threads that the pages of one entry are touched by, at most.
 const PARTS_MAX: usize = 16;
 
@@ -79,6 +81,15 @@ impl<D: Disk + 'static> LogShard<D> {
 
     /// A slice of a compaction, if its pages have been touched. True when there is more to do at once.
     pub(super) fn sweep(&mut self) -> bool {
+        let Some(Sweep { target, .. }) = self.driver.pending_sweep() else { return false };
+        // Nobody sees it as compacted yet: the next pass is after its publication.
+        if self.shared.published.load().view.compacted() < target {
+            return true;
+        }
+        if !self.shared.watching.iter().all(|watching| watching.is_past(target)) {
+            self.sweep_later();
+            return false;
+        }
         if self.inbox.warming.is_on()
             && let Some(sweep) = self.driver.pending_sweep()
             && !self.is_touched(
@@ -90,6 +101,20 @@ impl<D: Disk + 'static> LogShard<D> {
         }
         let changes = self.sweep_slice();
         !self.driver.compact_slice(changes)
+    }
+
+    /// Shards with watchers have yet to look at what the sweep would take away. They will soon.
+    fn sweep_later(&self) {
+        let (inbox, waits) = (Rc::clone(&self.inbox), Rc::clone(&self.sweep_waits));
+        if waits.replace(true) {
+            return;
+        }
+        glommio::spawn_local(async move {
+            glommio::timer::sleep(SWEEP_PATIENCE).await;
+            waits.set(false);
+            inbox.signal.set();
+        })
+        .detach();
     }
 
     /// How many changes the next slice looks at: as few as let the sweep go faster than writes do, so that little waits for

@@ -45,7 +45,7 @@ impl Bench {
     }
 
     fn faults(mut self) -> Vec<Fault> {
-        check(&View::new(self.tree.publish(), self.meta, Arc::default()))
+        check(&View::new(self.tree.publish(), self.meta, Arc::default(), self.meta.swept))
     }
 }
 

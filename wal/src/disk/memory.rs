@@ -104,6 +104,8 @@ struct Piece {
     number: u64,
     offset: usize,
     data: Vec<u8>,
+    /// How the file was opened that it was written through.
+    durability: Durability,
     progress: Progress,
 }
 
@@ -144,6 +146,8 @@ struct State {
     random: Random,
     /// In how many operations a write whose process is gone arrives once.
     orphan_odds: u64,
+    /// See [`MemoryDisk::set_lying`].
+    lies: bool,
 }
 
 /// A generator of its own (splitmix64), because a simulator wants nothing but its seed to matter.
@@ -186,6 +190,7 @@ impl MemoryDisk {
             latency: 0,
             random: Random(0),
             orphan_odds: 1,
+            lies: false,
         };
         MemoryDisk { state: Rc::new(RefCell::new(state)) }
     }
@@ -224,6 +229,12 @@ impl MemoryDisk {
         state.random = Random(seed);
     }
 
+    /// Lets writes that were to be durable when they return be seen, and be lost by a power cut all the same, as a medium
+    /// does that lies.
+    pub fn set_lying(&self, lies: bool) {
+        self.state.borrow_mut().lies = lies;
+    }
+
     /// The directory as it is found after a power cut now.
     pub fn after_crash(&self, survival: Survival, seed: u64) -> MemoryDisk {
         let state = self.state.borrow();
@@ -246,8 +257,9 @@ impl MemoryDisk {
     }
 
     /// The directory as the next process finds it when this one was killed and the machine runs on.
-    /// What was seen is still seen, durable or not. Of the writes in flight some have arrived, some
-    /// never will, and some arrive later, while the next process is at work.
+    /// What was seen is still seen, durable or not. Of the writes in flight some have arrived and some
+    /// never will. Some of those past the page cache arrive later, while the next process is at work; one through it
+    /// is over before its process is.
     pub fn after_kill(&self, seed: u64) -> MemoryDisk {
         let state = self.state.borrow();
         let mut random = Random(seed);
@@ -261,7 +273,9 @@ impl MemoryDisk {
                 !in_flight || random.below(3) != 0
             });
             for nth in 0..content.pieces.len() {
-                if random.coin() {
+                let Piece { durability, progress, .. } = content.pieces[nth];
+                let may_be_late = durability == Durability::EachWrite;
+                if progress == Progress::Orphaned && (!may_be_late || random.coin()) {
                     content.land(nth);
                 }
             }
@@ -618,7 +632,8 @@ impl MemoryFile {
         if fault != Some(Fault::Drop) {
             let content = state.files.entry(self.inode).or_default();
             let (offset, progress) = (offset as usize, Progress::InFlight);
-            content.pieces.push(Piece { number, offset, data, progress });
+            let durability = self.durability;
+            content.pieces.push(Piece { number, offset, data, durability, progress });
         }
         Ok(Submitted { number, length, polls })
     }
@@ -626,12 +641,13 @@ impl MemoryFile {
     /// The write is done: readers see it, and it is durable if it was to be.
     fn finish(&self, number: u64) {
         let mut state = self.state.borrow_mut();
+        let lies = state.lies;
         let content = state.files.entry(self.inode).or_default();
         let Some(nth) = content.pieces.iter().position(|piece| piece.number == number) else {
             return;
         };
         content.land(nth);
-        if self.durability == Durability::EachWrite {
+        if self.durability == Durability::EachWrite && !lies {
             let piece = content.pieces.remove(nth);
             content.make_durable(piece);
         }

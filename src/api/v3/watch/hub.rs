@@ -317,10 +317,18 @@ impl Hub {
         }
     }
 
+    /// The first revision that no watcher was told of, unless it is behind.
+    pub fn next(&self) -> Revision {
+        self.next
+    }
+
     /// Looks at some of what is new in `view`. True when nothing is left.
     pub fn step(&mut self, view: &View) -> bool {
         if self.watchers.is_empty() {
             self.next = view.revision().next();
+        }
+        if self.next < view.thinned() {
+            self.skip(view.thinned());
         }
         if self.next > view.revision() {
             return true;
@@ -353,6 +361,17 @@ impl Hub {
             stream.wake();
         }
         self.next > view.revision()
+    }
+
+    /// What would have to be looked at next is not all there: the state is one that was received from another member. All
+    /// watchers fall behind, and hear that what they lack was compacted.
+    fn skip(&mut self, to: Revision) {
+        let next = std::mem::replace(&mut self.next, to);
+        let synced: Vec<usize> =
+            self.groups.iter().flat_map(|(_, group)| group.watchers.iter().copied()).collect();
+        for key in synced {
+            self.fall_behind(key, next);
+        }
     }
 
     /// What reads, in a view, the changes that the next [`Hub::catch_up`] of the stream will; `None` when it reads none.

@@ -85,7 +85,9 @@ pub fn follow<N: Node>(node: &N) -> bool {
     let published = node.published();
     let mut hub = node.hub().borrow_mut();
     hub.set_header(header(node.identity(), &published, published.view.revision()));
-    !hub.step(&published.view)
+    let more = !hub.step(&published.view);
+    node.note_watched(hub.next());
+    more
 }
 
 /// A turn of a stream. Ready with its status, or without one when nobody is there to hear it.
@@ -146,6 +148,10 @@ fn turn<N: Node>(
 /// Carries out one request of the stream.
 fn take<N: Node>(node: &Rc<N>, key: usize, message: &Bytes) -> Result<(), Status> {
     let request = decode::<WatchRequest>(message)?;
+    if matches!(request.request_union, Some(RequestUnion::CreateRequest(_))) {
+        // Before it looks: what is published from here on is kept until it was looked at.
+        node.set_watching(true);
+    }
     // The hub answers for the newest state, so it must have seen it.
     while follow(&**node) {}
     let published = node.published();
@@ -153,8 +159,6 @@ fn take<N: Node>(node: &Rc<N>, key: usize, message: &Bytes) -> Result<(), Status
     match request.request_union {
         Some(RequestUnion::CreateRequest(create)) => {
             hub.create(key, &create, &published.view);
-            drop(hub);
-            node.set_watching(true);
         }
         Some(RequestUnion::CancelRequest(cancel)) => {
             hub.cancel(key, cancel.watch_id, published.view.revision());

@@ -283,3 +283,39 @@ fn what_ends_leaves_nothing() {
     world.put("k", "v");
     assert!(world.hub.step(&world.store.view()));
 }
+
+/// A state of another member, in which a sweep has been at work, takes the place of one whose hub has not come as far.
+#[test]
+fn synced_watchers_hear_of_what_a_received_state_lacks() {
+    let mut world = World::new();
+    world.put("a", "1");
+    let stream = world.hub.open();
+    world.watch(stream, on("a", ""));
+    assert!(short(&world.told(stream)).is_empty());
+    for value in ["2", "3", "4"] {
+        world.put("a", value);
+    }
+    let compaction = CompactionRequest { revision: 5, physical: false };
+    world.apply(&[Command::Compaction(compaction)]);
+    while !world.store.compact_slice(1) {}
+    world.store.publish();
+    let told = world.told(stream);
+    assert!(short(&told).is_empty(), "{told:?}");
+    let cancelled: Vec<_> =
+        told.iter().filter(|told| told.canceled).map(|told| told.compact_revision).collect();
+    assert_eq!(cancelled, [5]);
+}
+
+/// As long as no sweep has been at work, all changes are there, compacted or not.
+#[test]
+fn synced_watchers_hear_of_changes_compacted_in_the_same_breath() {
+    let mut world = World::new();
+    let stream = world.hub.open();
+    world.watch(stream, on("a", ""));
+    for value in ["1", "2"] {
+        world.put("a", value);
+    }
+    let compaction = CompactionRequest { revision: 3, physical: false };
+    world.apply(&[Command::Compaction(compaction)]);
+    assert_eq!(short(&world.told(stream)), ["+a@2=1", "+a@3=2"]);
+}

@@ -1,0 +1,71 @@
+//! Some seeds, and every planted bug.
+
+use std::ops::Range;
+use std::panic::catch_unwind;
+
+use super::{Canary, Settings, run};
+
+/// The settings of a seed are drawn from it alone, so these are the same in every build.
+fn seeds(from: u64, to: u64) {
+    for seed in from..to {
+        if let Err(violation) = run(Settings::of(seed, None)) {
+            panic!("seed {seed}: {violation}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_violated_by_the_first_seeds() {
+    seeds(0, 12);
+}
+
+#[test]
+fn nothing_is_violated_by_some_more_seeds() {
+    seeds(12, 24);
+}
+
+#[test]
+fn a_seed_gives_the_same_run_every_time() {
+    let run = || run(Settings::of(7, None)).expect("nothing is violated");
+    assert_eq!(run(), run());
+}
+
+/// One of the first seeds finds the bug, be it by a checker or because the code finds itself wrong.
+fn finds(canary: Canary, seeds: Range<u64>) {
+    let is_found = |seed: &u64| {
+        let settings = Settings::of(*seed, Some(canary));
+        catch_unwind(|| run(settings)).map_or(true, |outcome| outcome.is_err())
+    };
+    assert!(seeds.clone().any(|seed| is_found(&seed)), "{canary:?} is not found by {seeds:?}");
+}
+
+#[test]
+fn finds_an_acknowledgement_before_its_write_is_durable() {
+    finds(Canary::AckBeforeDurable, 0..200);
+}
+
+#[test]
+fn finds_a_read_context_that_is_used_again() {
+    finds(Canary::ReuseReadContext, 0..200);
+}
+
+/// Later seeds than the first: it takes 69 of those, which is long in a debug build.
+#[test]
+fn finds_a_vote_that_is_lost() {
+    finds(Canary::LoseVote, 60..260);
+}
+
+#[test]
+fn finds_an_entry_that_is_applied_twice() {
+    finds(Canary::ApplyTwice, 0..200);
+}
+
+#[test]
+fn finds_a_tail_that_is_not_checked() {
+    finds(Canary::SkipTailCheck, 0..200);
+}
+
+#[test]
+fn finds_a_revision_that_is_split() {
+    finds(Canary::SplitRevision, 0..200);
+}
