@@ -58,7 +58,7 @@ pub(crate) async fn run(endpoints: Vec<Endpoint>, record: Arc<Record>) {
     let mut made = 0;
     while !record.load_is_over() {
         Timer::new(PAUSE).await;
-        if !record.wants_bulk() || made == LENGTHS {
+        if made == LENGTHS || !record.takes_bulk() {
             continue;
         }
         made += 1;

@@ -20,6 +20,8 @@ const CLIENT: u32 = 1_000;
 const HOLD_MILLIS: std::ops::Range<u64> = 500..6_000;
 /// A full disk is noticed once the log must grow.
 const FILL_MILLIS: std::ops::Range<u64> = 4_000..12_000;
+/// Large values (about a mebibyte) for a full disk: more than the log has prepared.
+const BULK_VALUES: usize = 150;
 const PAUSE_MILLIS: std::ops::Range<u64> = 200..3_000;
 /// Revisions that a compaction leaves: watchers and reads of the past mostly find what they ask for.
 const REVISIONS_KEPT: std::ops::Range<i64> = 50..1_000;
@@ -114,6 +116,10 @@ impl<'a> Breaker<'a> {
             Timer::new(Duration::from_millis(hold).min(left)).await;
             self.cluster.check_running()?;
             self.mend()?;
+            if filled {
+                // The large values would fill the disk for good.
+                self.compact().await;
+            }
             Timer::new(Duration::from_millis(self.rng.u64(PAUSE_MILLIS))).await;
         }
         self.mend()
@@ -174,7 +180,7 @@ impl<'a> Breaker<'a> {
             }
             Fault::Fill(nth) => {
                 self.cluster.fill(nth)?;
-                self.record.set_wants_bulk(true);
+                self.record.want_bulk(BULK_VALUES);
             }
             Fault::Wipe(nth, killed_first) => {
                 self.cluster.replace(nth, killed_first).await?;
@@ -233,7 +239,7 @@ impl<'a> Breaker<'a> {
         if let Some(network) = &self.cluster.network {
             network.heal()?;
         }
-        self.record.set_wants_bulk(false);
+        self.record.want_bulk(0);
         for nth in 0..self.cluster.members.len() {
             self.cluster.free(nth);
             if self.cluster.members[nth].paused {

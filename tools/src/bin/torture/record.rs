@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use urd_proto::mvccpb::Event;
@@ -19,8 +19,8 @@ pub(crate) struct Record {
     faults: Mutex<Vec<(u64, String)>>,
     /// The newest revision that the truth has.
     told: AtomicI64,
-    /// A disk is full, and ought to be written to.
-    wants_bulk: AtomicBool,
+    /// How many large values are still to be put: a disk is full, and ought to be written to.
+    bulk_wanted: AtomicUsize,
     /// No more requests are to be made.
     load_is_over: AtomicBool,
     /// No more events are to be waited for.
@@ -46,7 +46,7 @@ impl Record {
             truth: Mutex::default(),
             faults: Mutex::default(),
             told: AtomicI64::new(1),
-            wants_bulk: AtomicBool::new(false),
+            bulk_wanted: AtomicUsize::new(0),
             load_is_over: AtomicBool::new(false),
             watches_are_over: AtomicBool::new(false),
         }
@@ -96,12 +96,14 @@ impl Record {
         self.told.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_wants_bulk(&self, wanted: bool) {
-        self.wants_bulk.store(wanted, Ordering::Relaxed);
+    pub(crate) fn want_bulk(&self, values: usize) {
+        self.bulk_wanted.store(values, Ordering::Relaxed);
     }
 
-    pub(crate) fn wants_bulk(&self) -> bool {
-        self.wants_bulk.load(Ordering::Relaxed)
+    /// Whether one more is wanted, which is then taken to be put.
+    pub(crate) fn takes_bulk(&self) -> bool {
+        let less = |wanted: usize| wanted.checked_sub(1);
+        self.bulk_wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
     }
 
     pub(crate) fn end_load(&self) {

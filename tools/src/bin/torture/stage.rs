@@ -20,8 +20,8 @@ use crate::Cli;
 
 /// Names of our namespaces begin so.
 const KIND: &str = "urd-torture-";
-/// Room for the log's segments (64 MiB each, made ahead), a checkpoint and some.
-const DISK_BYTES: u64 = 512 << 20;
+/// Room for the log's segments (64 MiB each, made ahead), a checkpoint, and what full disks leave behind. The files have holes.
+const DISK_BYTES: u64 = 1 << 30;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Exit codes, beside those of the play.
 const CANNOT: u8 = 3;

@@ -180,6 +180,16 @@ impl Cluster {
         self.members[self.place(name)].data.clone()
     }
 
+    pub(crate) fn peer_url(&self, name: &str) -> String {
+        format!("http://{}", self.members[self.place(name)].peer)
+    }
+
+    /// What it is told at its next starts of the cluster that it belongs to.
+    pub(crate) fn set_initial(&mut self, name: &str, cluster: &str, state: &'static str) {
+        let place = self.place(name);
+        self.members[place].initial = (cluster.to_owned(), state);
+    }
+
     pub(crate) fn is_healthy(&self, name: &str) -> bool {
         server::is_healthy(&self.endpoint(name))
     }
