@@ -4,7 +4,8 @@
 //! - [`execute`]: etcd's key-value semantics, written as plainly as can be,
 //! - [`model`]: all states there have been, and what a request does at any of them,
 //! - [`linearizability`]: were operations carried out one by one, in an order that their times allow?
-//! - [`watching`]: each promise of a watch, by itself.
+//! - [`watching`]: each promise of a watch, by itself,
+//! - [`leases`]: does a lease live as long as its holder was told?
 //!
 //! All of it is deterministic and does no I/O, so that a simulator may call it at every step. It shares no code with
 //! the store that it judges, only the wire's messages: a fault in the one must not hide in the other.
@@ -13,6 +14,7 @@
 
 pub mod execute;
 pub mod history;
+pub mod leases;
 pub mod linearizability;
 pub mod model;
 pub mod watching;

@@ -2,5 +2,6 @@
 
 mod generator;
 mod histories;
+mod leases;
 mod models;
 mod watches;

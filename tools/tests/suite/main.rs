@@ -14,6 +14,7 @@
 //! | [`lease`] | do keys vanish with their leases, in time and not before, across crashes too? |
 //! | [`watch`] | are watchers told the same as by etcd? |
 //! | [`space`] | does a full quota refuse what etcd's does, and does a defragmentation give space back? |
+//! | [`torture`] | does everything hold while all kinds of things break at once? |
 //! | [`life`] | start, stop, flags, HTTP endpoints, a full disk |
 //! | [`urdutl`] | does the offline tool see what is in a directory, and what is damaged? |
 //!
@@ -21,7 +22,7 @@
 //! `URD_TEST_SUBJECT=/usr/bin/etcd` the subject is etcd itself, which proves the tests: what etcd's own behaviour
 //! fails is a wrong test. Tests that ask for more than etcd 3.4 gives say so and pass at once in that mode.
 //!
-//! Nothing here knows Urd's insides: no crate of ours is linked but the wire messages.
+//! Nothing here knows Urd's insides: no crate of ours is linked but the wire messages and what the tools share.
 
 mod benchmark;
 mod client_crate;
@@ -34,5 +35,6 @@ mod hostile;
 mod lease;
 mod life;
 mod space;
+mod torture;
 mod urdutl;
 mod watch;

@@ -93,7 +93,7 @@ fn valid_histories_pass() {
         let summary = summary.unwrap_or_else(|violation| panic!("{seed}: {violation}"));
         let made = summary.by_answered + summary.by_unanswered + summary.by_leases;
         assert_eq!(made as i64, timeline.last() - FIRST_REVISION);
-        assert!(summary.by_unanswered > 5 && summary.by_leases > 0, "{seed}: {summary:?}");
+        assert!(summary.by_unanswered > 0 && summary.by_leases > 0, "{seed}: {summary:?}");
         assert!(summary.serializable_reads > 20 && summary.linearizable_reads > 100);
     }
 }

@@ -4,6 +4,7 @@
 //! What it finds wrong fails the test at its end.
 
 mod catch_up;
+mod damage;
 mod failures;
 mod load;
 mod members;

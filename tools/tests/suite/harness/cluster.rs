@@ -4,15 +4,13 @@
 //! cut. As with a single [`Server`](super::Server), processes and directories are gone when the cluster is dropped, and
 //! the ends of all logs are printed if the test panics.
 
-use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use prost::Message;
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use urd_proto::etcdserverpb as pb;
+use urd_tools::lab::member::Member;
 
 use super::{
     Client, Launch, Network, Program, READY_TIMEOUT, ports, scratch_directory, server, try_wait_for,
@@ -41,20 +39,6 @@ pub(crate) struct Cluster {
     directory: TempDir,
 }
 
-#[derive(Debug)]
-struct Member {
-    name: String,
-    child: Option<Child>,
-    paused: bool,
-    client: String,
-    peer: String,
-    namespace: Option<String>,
-    /// `--initial-cluster` and `--initial-cluster-state`.
-    initial: (String, &'static str),
-    data: PathBuf,
-    log: PathBuf,
-}
-
 impl Cluster {
     /// Starts so many members, with more arguments for each, and waits until all are healthy.
     pub(crate) fn start(program: Program, members: usize, arguments: &[&str]) -> Cluster {
@@ -79,8 +63,7 @@ impl Cluster {
         for _ in 0..members {
             cluster.make();
         }
-        let all = cluster.members.iter();
-        let all: Vec<String> = all.map(|m| format!("{}=http://{}", m.name, m.peer)).collect();
+        let all: Vec<String> = cluster.members.iter().map(Member::initial_part).collect();
         let all = all.join(",");
         for member in &mut cluster.members {
             member.initial = (all.clone(), "new");
@@ -154,9 +137,8 @@ impl Cluster {
     pub(crate) fn kill(&mut self, name: &str) {
         let place = self.place(name);
         let member = &mut self.members[place];
-        member.paused = false;
-        server::end(member.child.as_mut().expect("the member runs"));
-        member.child = None;
+        assert!(member.child.is_some(), "{name} does not run");
+        member.kill();
     }
 
     /// Waits until it has ended by itself.
@@ -170,27 +152,19 @@ impl Cluster {
 
     /// SIGSTOP: it hangs, its sockets stay open.
     pub(crate) fn pause(&mut self, name: &str) {
-        self.signal(name, Signal::STOP);
         let place = self.place(name);
-        self.members[place].paused = true;
+        self.members[place].pause();
     }
 
     pub(crate) fn resume(&mut self, name: &str) {
-        self.signal(name, Signal::CONT);
         let place = self.place(name);
-        self.members[place].paused = false;
+        self.members[place].resume();
     }
 
     /// Starts one that was killed or stopped, on its old data, and waits until it is healthy.
     pub(crate) fn restart(&mut self, name: &str) {
         self.launch(name);
         self.wait_until_healthy(name);
-    }
-
-    fn signal(&self, name: &str, signal: Signal) {
-        let child = self.members[self.place(name)].child.as_ref().expect("the member runs");
-        let pid = Pid::from_raw(child.id() as i32).expect("a child's process id is not 0");
-        kill_process(pid, signal).expect("signal a child");
     }
 
     /// What a member has written, from its first start on.
@@ -206,16 +180,25 @@ impl Cluster {
         self.members[self.place(name)].data.clone()
     }
 
+    pub(crate) fn peer_url(&self, name: &str) -> String {
+        format!("http://{}", self.members[self.place(name)].peer)
+    }
+
+    /// What it is told at its next starts of the cluster that it belongs to.
+    pub(crate) fn set_initial(&mut self, name: &str, cluster: &str, state: &'static str) {
+        let place = self.place(name);
+        self.members[place].initial = (cluster.to_owned(), state);
+    }
+
     pub(crate) fn is_healthy(&self, name: &str) -> bool {
         server::is_healthy(&self.endpoint(name))
     }
 
     /// One that says that it joins, and that nobody has added. Not started.
     pub(crate) fn make_stranger(&mut self, known: &str) -> String {
-        let known = &self.members[self.place(known)];
-        let known = format!("{}=http://{}", known.name, known.peer);
+        let known = self.members[self.place(known)].initial_part();
         let member = self.make();
-        member.initial = (format!("{known},{}=http://{}", member.name, member.peer), "existing");
+        member.initial = (format!("{known},{}", member.initial_part()), "existing");
         member.name.clone()
     }
 
@@ -240,40 +223,9 @@ impl Cluster {
     pub(crate) fn launch_with(&mut self, name: &str, more: &[&str]) {
         let place = self.place(name);
         let bare = Launch::new(self.program).command();
-        let member = &mut self.members[place];
-        assert!(member.child.is_none(), "{name} still runs");
-        let mut command = match &member.namespace {
-            None => bare,
-            Some(namespace) => {
-                let mut within = Command::new("ip");
-                within.args(["netns", "exec", namespace]).arg(bare.get_program());
-                // Variables that the bare command does without.
-                for (variable, _) in bare.get_envs() {
-                    within.env_remove(variable);
-                }
-                within
-            }
-        };
-        let log = File::options().create(true).append(true).open(&member.log);
-        let log = log.expect("open a file of ours");
-        command
-            .arg(format!("--name={}", member.name))
-            .arg(format!("--data-dir={}", member.data.display()))
-            .arg(format!("--listen-client-urls=http://{}", member.client))
-            .arg(format!("--advertise-client-urls=http://{}", member.client))
-            .arg(format!("--listen-peer-urls=http://{}", member.peer))
-            .arg(format!("--initial-advertise-peer-urls=http://{}", member.peer))
-            .arg(format!("--initial-cluster={}", member.initial.0))
-            .arg(format!("--initial-cluster-state={}", member.initial.1))
-            .arg("--initial-cluster-token=urd-test")
-            .args(&self.arguments)
-            .args(more)
-            .current_dir(self.directory.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("clone a descriptor"))
-            .stderr(log);
-        let child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
-        member.child = Some(child);
+        let mut arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        arguments.extend(more);
+        self.members[place].launch(bare, &arguments).expect("start a member");
     }
 
     /// Healthy means that it knows a leader and a linearizable read works.
@@ -459,9 +411,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         for member in &mut self.members {
-            if let Some(child) = member.child.as_mut() {
-                server::end(child);
-            }
+            member.kill();
             if std::thread::panicking() {
                 let tail = server::tail(&member.log);
                 eprintln!("---- the end of {}'s log\n{tail}\n----", member.name);

@@ -10,7 +10,7 @@ mod cluster;
 pub(crate) mod grpc;
 pub(crate) mod http;
 mod network;
-pub(crate) mod ports;
+
 pub(crate) mod process;
 mod server;
 
@@ -21,6 +21,7 @@ pub(crate) use cluster::{Cluster, SETTLE_TIMEOUT};
 pub(crate) use grpc::{Client, get_request, put_request};
 pub(crate) use network::{Network, in_network};
 pub(crate) use server::{Form, Launch, Server, scratch_directory};
+pub(crate) use urd_tools::lab::ports;
 
 /// How long a server may take from its start to its first answer. A cold, busy CI machine sets it, not a server.
 pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(30);

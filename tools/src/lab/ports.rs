@@ -13,7 +13,7 @@ const COUNT: u16 = 14_000;
 static OFFSET: AtomicU16 = AtomicU16::new(0);
 
 /// A port on 127.0.0.1 that nothing listens on and no other caller in this process was given.
-pub(crate) fn free() -> u16 {
+pub fn free() -> u16 {
     // Two test processes at once start far apart.
     let start = (std::process::id() % u32::from(COUNT)) as u16;
     for _ in 0..COUNT {
