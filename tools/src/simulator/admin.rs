@@ -7,6 +7,7 @@ use fastrand::Rng;
 use urd::ids::{Index, MemberId};
 use urd::raft::membership::{Peer, Standing};
 use urd::store::command::{Command, MemberAdd};
+use urd::store::members::Members;
 use urd_proto::etcdserverpb::{Member as Record, MemberPromoteRequest, MemberRemoveRequest};
 
 use super::member::Member;
@@ -31,6 +32,8 @@ pub(super) struct Admin {
     next_id: u64,
     /// One that is to be replaced, though nothing is wrong with it.
     pub(super) unwanted: Option<u64>,
+    /// The last one whose removal was proposed. As long as it is a member, that may yet come to pass.
+    removing: Option<u64>,
     /// Changes that were proposed.
     pub(super) proposed: u64,
 }
@@ -38,12 +41,13 @@ pub(super) struct Admin {
 impl Admin {
     pub(super) fn new(members: u64) -> Self {
         let size = usize::try_from(members).unwrap_or(usize::MAX);
-        Self { size, next_id: members + 1, unwanted: None, proposed: 0 }
+        Self { size, next_id: members + 1, unwanted: None, removing: None, proposed: 0 }
     }
 
-    /// Whether a member is about to be removed of which nobody knows yet.
-    pub(super) fn is_busy(&self) -> bool {
-        self.unwanted.is_some()
+    /// Whether one of these members may be about to be removed.
+    pub(super) fn is_removing(&self, members: &Members) -> bool {
+        let removing = self.removing.is_some_and(|id| members.get(MemberId(id)).is_some());
+        removing || self.unwanted.is_some()
     }
 
     /// Proposes the next step at the leader, if there is one to take.
@@ -63,8 +67,10 @@ impl Admin {
         let process = members.get_mut(&leader).and_then(|member| member.process.as_mut());
         if process.is_some_and(|process| process.change_members(&change)) {
             self.proposed += 1;
-            if matches!(change, Command::MemberAdd(_)) {
-                self.next_id += 1;
+            match change {
+                Command::MemberAdd(_) => self.next_id += 1,
+                Command::MemberRemove(removal) => self.removing = Some(removal.id),
+                _ => {}
             }
         }
     }

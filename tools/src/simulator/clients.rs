@@ -268,7 +268,7 @@ impl Clients {
     fn branch(&mut self, rng: &mut Rng, key: Bytes) -> Vec<RequestOp> {
         let mut operations = Vec::new();
         if rng.bool() {
-            operations.push(op(Op::RequestRange(self.range_now(rng))));
+            operations.push(op(Op::RequestRange(self.range_in_txn(rng))));
         }
         if rng.u32(0..4) == 0 {
             let delete = DeleteRangeRequest { key, prev_kv: rng.bool(), ..Default::default() };
@@ -286,8 +286,8 @@ impl Clients {
         operations
     }
 
-    fn range_now(&self, rng: &mut Rng) -> RangeRequest {
-        RangeRequest { revision: 0, serializable: false, ..self.range(rng) }
+    fn range_in_txn(&self, rng: &mut Rng) -> RangeRequest {
+        RangeRequest { serializable: false, ..self.range(rng) }
     }
 }
 

@@ -132,12 +132,12 @@ impl Member {
         }
         let flipped = self.disk.copy();
         flipped.corrupt(name, used[rng.usize(..used.len())], 1 << rng.u32(0..8));
-        let last = |disk: MemoryDisk| {
+        let end = |disk: MemoryDisk| {
             let options = urd_wal::Options { segment_bytes: settings.segment_bytes, salt: 0 };
             let opened = drive(&disk, Log::open(disk.clone(), options));
-            opened.and_then(Result::ok).map(|(log, _)| log.last_index())
+            opened.and_then(Result::ok).map(|(log, found)| (log.last_index(), found.hard_state))
         };
-        if last(flipped.copy()).is_some_and(|left| last(self.disk.copy()) != Some(left)) {
+        if end(flipped.copy()).is_some_and(|left| end(self.disk.copy()) != Some(left)) {
             return false;
         }
         self.disk = flipped;

@@ -25,6 +25,7 @@ mod faults;
 mod member;
 mod network;
 mod process;
+pub mod scenarios;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -48,7 +48,7 @@ pub struct Links {
 }
 
 /// How often each fault is chosen, against the others; 0 for never.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Faults {
     /// The time between two, on average; 0 for none at all.
     pub interval: Time,

@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::panic::catch_unwind;
 
-use super::{Canary, Settings, run};
+use super::settings::SECOND;
+use super::{Canary, Settings, run, scenarios};
 
 /// The settings of a seed are drawn from it alone, so these are the same in every build.
 fn seeds(from: u64, to: u64) {
@@ -22,6 +23,17 @@ fn nothing_is_violated_by_the_first_seeds() {
 #[test]
 fn nothing_is_violated_by_some_more_seeds() {
     seeds(12, 24);
+}
+
+#[test]
+fn nothing_is_violated_by_what_once_went_wrong_in_etcd() {
+    for scenario in scenarios::ALL {
+        let mut settings = scenario.settings(0);
+        settings.duration = settings.duration.min(SECOND);
+        if let Err(failure) = run(settings) {
+            panic!("{}: {failure}", scenario.name);
+        }
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use urd_tools::simulator::scenarios::{self, Scenario};
 use urd_tools::simulator::{Canary, Failure, Report, Settings, run};
 
 /// Runs simulated clusters with faults, and judges what their clients and watchers saw.
@@ -34,6 +35,10 @@ struct Arguments {
     #[arg(long)]
     canary: Option<Canary>,
 
+    /// Run what once went wrong in etcd instead: a name, or "list"
+    #[arg(long, conflicts_with = "canary")]
+    scenario: Option<String>,
+
     /// Seeds to run at once; 0 for as many as there are processors
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -52,6 +57,30 @@ thread_local! {
     static SEED: Cell<u64> = const { Cell::new(0) };
 }
 
+/// What is made of a seed.
+#[derive(Clone, Copy)]
+enum Plan {
+    Drawn(Option<Canary>),
+    Scenario(&'static Scenario),
+}
+
+impl Plan {
+    fn of(arguments: &Arguments) -> Result<Plan, ()> {
+        let Some(name) = &arguments.scenario else { return Ok(Plan::Drawn(arguments.canary)) };
+        Scenario::find(name).map(Plan::Scenario).ok_or_else(|| {
+            eprintln!("scenarios:");
+            scenarios::ALL.iter().for_each(|scenario| eprintln!("  {}", scenario.name));
+        })
+    }
+
+    fn settings(self, seed: u64) -> Settings {
+        match self {
+            Plan::Drawn(canary) => Settings::of(seed, canary),
+            Plan::Scenario(scenario) => scenario.settings(seed),
+        }
+    }
+}
+
 /// What the threads share.
 struct Shared {
     next: AtomicU64,
@@ -64,8 +93,9 @@ struct Shared {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let Ok(plan) = Plan::of(&arguments) else { return ExitCode::FAILURE };
     if arguments.settings {
-        println!("{:#?}", Settings::of(arguments.seed, arguments.canary));
+        println!("{:#?}", plan.settings(arguments.seed));
         return ExitCode::SUCCESS;
     }
     // A release build aborts where the code finds itself wrong: its seed must be known by then.
@@ -94,7 +124,7 @@ fn main() -> ExitCode {
     };
     thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| work(&shared, arguments.canary));
+            scope.spawn(|| work(&shared, plan));
         }
     });
     let (seeds, report) = shared.sum.into_inner().unwrap_or_default();
@@ -118,7 +148,7 @@ fn main() -> ExitCode {
 }
 
 /// Runs one seed after another.
-fn work(shared: &Shared, canary: Option<Canary>) {
+fn work(shared: &Shared, plan: Plan) {
     loop {
         let seed = shared.next.fetch_add(1, SeqCst);
         let is_over = shared.until.is_some_and(|until| Instant::now() >= until);
@@ -126,7 +156,7 @@ fn work(shared: &Shared, canary: Option<Canary>) {
             return;
         }
         SEED.set(seed);
-        match run(Settings::of(seed, canary)) {
+        match run(plan.settings(seed)) {
             Ok(report) => {
                 if let Ok(mut sum) = shared.sum.lock() {
                     sum.0 += 1;

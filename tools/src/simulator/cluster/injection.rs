@@ -142,7 +142,8 @@ impl Cluster {
         let voters: Vec<u64> = newest.members().voters().map(|voter| voter.id).collect();
         let well = voters.iter().filter(|voter| !is_hurt(voter)).count();
         // A majority must stay, whatever change of the members is under way.
-        let is_changing = voters.len() as u64 != self.settings.members || self.admin.is_busy();
+        let is_changing = voters.len() as u64 != self.settings.members
+            || self.admin.is_removing(newest.members());
         if is_changing || well < voters.len() / 2 + 2 {
             return false;
         }

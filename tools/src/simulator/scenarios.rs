@@ -1,0 +1,156 @@
+//! What once went wrong in etcd, as its robustness tests keep it, each as the trouble that brought it about.
+//!
+//! A scenario shapes what a seed draws; the checkers are the same. Two reports are of other kinds: 14571 (enabling auth
+//! made members differ) cannot apply before there is auth; 20271 and 18055 were of a file swapped in beneath a
+//! defragmentation or another swap, where Urd has one owner of file and store, who does one of these at a time: they are
+//! here all the same.
+
+use super::settings::{Faults, Links, MILLISECOND, Settings};
+
+/// A named scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// The number of etcd's report, and what it was about.
+    pub name: &'static str,
+    /// Shapes what was drawn.
+    shape: fn(&mut Settings),
+}
+
+impl Scenario {
+    /// The scenario of a name.
+    #[must_use]
+    pub fn find(name: &str) -> Option<&'static Self> {
+        ALL.iter().find(|scenario| scenario.name == name)
+    }
+
+    /// The settings of `seed`, so shaped.
+    #[must_use]
+    pub fn settings(&self, seed: u64) -> Settings {
+        let mut settings = Settings::of(seed, None);
+        settings.links = Links { lost: 0, doubled: 0, late: 0, ..settings.links };
+        settings.faults = Faults { interval: 5 * settings.tick, ..Faults::default() };
+        settings.members = 3;
+        (self.shape)(&mut settings);
+        settings
+    }
+}
+
+/// All of them.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "13766-revisions-differ-after-a-crash-under-load",
+        shape: |settings| {
+            busy(settings);
+            (settings.faults.kill, settings.faults.power) = (5, 5);
+            settings.checkpoint_entries = 10;
+        },
+    },
+    Scenario {
+        name: "14370-one-member-loses-a-write-in-a-crash",
+        shape: |settings| {
+            busy(settings);
+            settings.members = 1;
+            (settings.faults.power, settings.faults.power_at) = (5, 5);
+        },
+    },
+    Scenario {
+        name: "14685-a-crash-in-a-defragmentation",
+        shape: |settings| {
+            (settings.faults.defragment, settings.faults.power_at, settings.faults.kill) =
+                (10, 5, 5);
+        },
+    },
+    Scenario {
+        name: "15220-progress-is-told-ahead-of-events",
+        shape: |settings| {
+            busy(settings);
+            settings.watchers = 6;
+        },
+    },
+    Scenario {
+        name: "15271-a-watch-goes-back-in-time-behind-a-partition",
+        shape: |settings| {
+            (settings.watchers, settings.window_entries) = (6, 1);
+            (settings.faults.isolate, settings.faults.split) = (10, 5);
+        },
+    },
+    Scenario {
+        name: "17247-a-transaction-is-told-of-twice",
+        shape: |settings| {
+            busy(settings);
+            (settings.watchers, settings.batch_max) = (6, 100);
+            settings.faults.transfer = 5;
+        },
+    },
+    Scenario {
+        name: "17529-a-starved-watch-loses-events",
+        shape: |settings| {
+            busy(settings);
+            (settings.watchers, settings.faults.pause) = (6, 10);
+        },
+    },
+    Scenario {
+        name: "17780-revisions-go-back-after-a-crash-in-a-compaction",
+        shape: |settings| {
+            (settings.members, settings.slice_max) = (1, 1);
+            (settings.faults.kill, settings.faults.power_at) = (5, 5);
+            settings.checkpoint_entries = 5;
+        },
+    },
+    Scenario {
+        name: "18089-a-watch-lacks-a-deletion-that-was-compacted",
+        shape: |settings| (settings.watchers, settings.keys, settings.slice_max) = (6, 2, 1),
+    },
+    Scenario {
+        name: "18055-one-state-after-another",
+        shape: |settings| {
+            settings.window_entries = 1;
+            (settings.faults.isolate, settings.faults.kill) = (10, 3);
+        },
+    },
+    Scenario {
+        name: "18667-a-transaction-reads-what-is-compacted",
+        shape: |settings| (settings.faults.pause, settings.faults.slow) = (5, 5),
+    },
+    Scenario {
+        name: "19179-a-watch-from-the-compacted-revision-lacks-its-deletion",
+        shape: |settings| {
+            (settings.watchers, settings.keys, settings.slice_max) = (6, 2, 1);
+            settings.faults.kill = 5;
+        },
+    },
+    Scenario {
+        name: "20221-a-watch-of-the-future-at-a-member-that-lags",
+        shape: |settings| {
+            settings.watchers = 6;
+            (settings.faults.cut, settings.faults.clog, settings.faults.kill) = (5, 5, 5);
+        },
+    },
+    Scenario {
+        name: "20221-progress-of-the-future-at-a-member-that-lags",
+        shape: |settings| {
+            settings.watchers = 6;
+            (settings.faults.slow, settings.faults.pause) = (10, 5);
+        },
+    },
+    Scenario {
+        name: "20271-a-state-arrives-in-a-defragmentation",
+        shape: |settings| {
+            (settings.window_entries, settings.slice_max) = (1, 1);
+            (settings.faults.defragment, settings.faults.isolate) = (20, 10);
+        },
+    },
+    Scenario {
+        name: "20418-a-leader-that-was-paused-serves-stale-reads",
+        shape: |settings| {
+            busy(settings);
+            (settings.faults.pause, settings.faults.transfer) = (10, 2);
+            (settings.links.late, settings.links.doubled) = (50, 50);
+        },
+    },
+];
+
+/// Many clients that hardly think.
+fn busy(settings: &mut Settings) {
+    (settings.clients, settings.think) = (10, 2 * MILLISECOND);
+}
