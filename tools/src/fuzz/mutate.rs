@@ -154,7 +154,7 @@ fn put_number(place: &mut [u8], value: u64, little: bool) {
     }
 }
 
-/// Changes a list of things as [`bytes`] changes bytes: one is repeated, dropped, moved, or taken from `other`.
+/// Changes a list of things as [`bytes()`] changes bytes: one is repeated, dropped, moved, or taken from `other`.
 pub fn list<T: Clone>(list: &mut Vec<T>, other: &[T], random: &mut Rng) {
     let any = |random: &mut Rng, length: usize| random.usize(..length);
     match random.u8(..6) {
