@@ -6,7 +6,7 @@
 //! (`5s`), and an unknown key stops the start: a misspelt security section must not be lost.
 
 use std::fmt;
-use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -61,8 +61,11 @@ const SECTIONS: &[(&str, &str)] = &[
 /// Sections deeper than this are no configuration.
 const DEPTH_MAX: usize = 8;
 
-pub(super) fn read(path: &Path) -> Result<Settings, Failure> {
-    let text = fs::read_to_string(path)
+pub(super) fn read(
+    path: &Path,
+    read_file: impl FnOnce(&Path) -> io::Result<String>,
+) -> Result<Settings, Failure> {
+    let text = read_file(path)
         .map_err(|error| Failure::FileUnreadable { path: path.to_owned(), error })?;
     let invalid = |reason: String| Failure::FileInvalid { path: path.to_owned(), reason };
     let root: Node = serde_saphyr::from_str(&text).map_err(|error| invalid(error.to_string()))?;

@@ -32,6 +32,8 @@ mod values;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::fs;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -181,6 +183,15 @@ impl Config {
         arguments: impl IntoIterator<Item = OsString>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Loaded, Failure> {
+        Self::load_with(arguments, environment, |path| fs::read_to_string(path))
+    }
+
+    /// The same, where `read_file` reads the configuration file.
+    pub fn load_with(
+        arguments: impl IntoIterator<Item = OsString>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        read_file: impl FnOnce(&Path) -> io::Result<String>,
+    ) -> Result<Loaded, Failure> {
         let mut settings = match parse::command_line(arguments)? {
             Command::Help => return Ok(Loaded::Help(help::help())),
             Command::Version => return Ok(Loaded::Version(help::version())),
@@ -190,7 +201,7 @@ impl Config {
         let mut warnings = Vec::new();
         if let Some(path) = config_file(&settings, &mut environment) {
             warnings.extend(ignored(&path, &settings, &environment));
-            settings = file::read(&path)?;
+            settings = file::read(&path, read_file)?;
         } else {
             environment.apply(&mut settings, &mut warnings)?;
         }

@@ -56,6 +56,7 @@ use self::data_dir::{DataDir, StoredIdentity};
 use self::executor::LogExecutor;
 use self::frontend::Frontend;
 use self::log_shard::Membership;
+pub use self::log_shard::question;
 use self::mesh::{Link, Outbox, ToShard};
 use self::shard::{Shard, Shared, Uplink, Watching};
 pub use self::start::RunError;

@@ -1,5 +1,6 @@
 //! Is a view sound? Walks everything and compares what the tables say about each other.
 //!
+//! - Every record can be read.
 //! - Every `rev` record has its `kv` record and the other way round, of the same kind.
 //! - Counted are exactly the newest versions of live keys.
 //! - Within a key, versions follow each other: 1 and a new create revision after a tombstone, else
@@ -14,10 +15,10 @@
 use std::fmt;
 
 use super::keys::{self, ChangeKind, KvKey};
-use super::lease;
+use super::lease::{self, Lease};
 use super::members::Members;
 use super::meta::Meta;
-use super::record::{Record, is_tombstone};
+use super::record::{self, Record, is_tombstone};
 use super::view::View;
 use crate::ids::{LeaseId, Revision};
 use crate::tree::{Cursor, Damage, Read};
@@ -57,6 +58,11 @@ pub fn check(view: &View) -> Vec<Fault> {
         // What follows relies on the order of keys.
         return vec![Fault::from(damage)];
     }
+    check.records();
+    if !check.faults.is_empty() {
+        // Neither can what follows read them.
+        return check.faults;
+    }
     check.meta();
     check.versions();
     check.revisions();
@@ -88,6 +94,23 @@ impl Check<'_> {
     fn fault(&mut self, text: String) {
         if self.faults.len() < FAULTS_MAX {
             self.faults.push(Fault(text));
+        }
+    }
+
+    /// Each record by itself: can it be read?
+    fn records(&mut self) {
+        let mut cursor = self.view.snapshot().cursor();
+        cursor.seek(&[]);
+        while cursor.valid() {
+            let (key, value) = (cursor.key(), cursor.value());
+            let is_value_sound = || match key.first() {
+                Some(&keys::KV) => record::is_sound(KvKey::split(key).change, value),
+                _ => keys::lease_key(key).is_none() || Lease::is_sound(value),
+            };
+            if !keys::is_sound(key, value) || !is_value_sound() {
+                self.fault(format!("the record at {} is not readable", key.escape_ascii()));
+            }
+            cursor.next();
         }
     }
 

@@ -267,6 +267,38 @@ pub(super) fn rev_value(value: &[u8]) -> (ChangeKind, &[u8]) {
     }
 }
 
+/// Whether a record's key can be taken apart, and its value where that is part of the key's table: for those whom damage
+/// must not end.
+pub(super) fn is_sound(key: &[u8], value: &[u8]) -> bool {
+    match key.first() {
+        Some(&LEASE | &MEMBER | &REMOVED) => key.len() == LEASE_KEY_BYTES,
+        Some(&ATTACHED) => key.len() >= LEASE_KEY_BYTES,
+        Some(&REV) => {
+            let is_revision = key.get(1).is_some_and(|&high| high & 0x80 == 0);
+            let is_marked = matches!(value.first(), Some(&MARK_PUT | &MARK_TOMBSTONE));
+            key.len() == REV_KEY_BYTES && is_revision && is_marked
+        }
+        Some(&META) => key == META_KEY,
+        Some(&ALARM) => alarm_key(key).is_some(),
+        Some(&KV) => is_kv_sound(key),
+        _ => false,
+    }
+}
+
+fn is_kv_sound(key: &[u8]) -> bool {
+    let Some((prefix, suffix)) = key.split_last_chunk::<SUFFIX_BYTES>() else { return false };
+    let Some(mut escaped) = prefix.get(1..).and_then(|rest| rest.strip_suffix(&TERMINATOR)) else {
+        return false;
+    };
+    while let Some(zero) = escaped.iter().position(|&byte| byte == 0) {
+        let (_, tail) = escaped.split_at(zero);
+        let Some(rest) = tail.strip_prefix(&ESCAPED_ZERO) else { return false };
+        escaped = rest;
+    }
+    // The revision stands there inverted.
+    suffix.first().is_some_and(|&high| high & 0x80 != 0)
+}
+
 /// Writes the key of a lease.
 pub(super) fn lease(buffer: &mut Vec<u8>, id: LeaseId) {
     table_and_lease(buffer, LEASE, id);

@@ -49,6 +49,11 @@ impl Lease {
         if self.remaining == 0 { self.ttl } else { self.remaining }
     }
 
+    /// Whether these bytes are a lease's: for those whom damage must not end.
+    pub(super) fn is_sound(mut bytes: &[u8]) -> bool {
+        (0..3).all(|_| decode_varint(&mut bytes).is_ok())
+    }
+
     fn read(mut bytes: &[u8]) -> Self {
         let mut number =
             || decode_varint(&mut bytes).expect("invariant: a lease's numbers are whole");

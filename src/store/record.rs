@@ -37,6 +37,20 @@ pub(super) fn is_tombstone(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|flags| flags & TOMBSTONE != 0)
 }
 
+/// Whether [`Record::read`] can read what change `at` is to have written: for those whom damage must not end.
+pub(super) fn is_sound(at: ChangeId, bytes: &[u8]) -> bool {
+    let Some((&flags, mut rest)) = bytes.split_first() else { return false };
+    if flags & TOMBSTONE != 0 {
+        return true;
+    }
+    let mut number = || decode_varint(&mut rest).ok().and_then(|it| i64::try_from(it).ok());
+    let (age, version) = (number(), number());
+    let is_leased = flags & HAS_LEASE != 0;
+    age.is_some_and(|age| age <= at.main.0)
+        && version.is_some()
+        && (!is_leased || decode_varint(&mut rest).is_ok())
+}
+
 impl<'a> Record<'a> {
     /// Reads the record that change `at` wrote; `None` for a tombstone.
     pub(super) fn read(at: ChangeId, bytes: &'a [u8]) -> Option<Self> {

@@ -265,15 +265,18 @@ impl Tree {
         map.verify_as(Shape::Run, meta.free).map_err(damaged)?;
         map.verify_as(Shape::Node, meta.root).map_err(damaged)?;
         let free = map.run(meta.free);
-        if map.version(meta.free) != meta.version || (free.len() as u64) < meta.end.0.div_ceil(8) {
+        let (words, _) = free.as_chunks::<8>();
+        let words = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        let is_of_meta =
+            map.version(meta.free) == meta.version && free.len() as u64 >= meta.end.0.div_ceil(8);
+        let free = FreeSet { page: meta.free, pages: run_pages(free.len()) };
+        let freelist = Freelist::from_words(words, meta.end)
+            .filter(|freelist| is_of_meta && !freelist.is_free(meta.root));
+        let Some(freelist) = freelist else {
             let text =
                 format!("the free pages of checkpoint {} at page {}", meta.number, meta.free);
             return Err(OpenError::Damaged(format!("{}: damaged: no {text}", map.name())));
-        }
-        let (words, _) = free.as_chunks::<8>();
-        let words = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        let free = FreeSet { page: meta.free, pages: run_pages(free.len()) };
-        let freelist = Freelist::from_words(words, meta.end);
+        };
         let mut pages = Pages::resume(Some(map), freelist, meta.version + 1);
         #[expect(clippy::cast_possible_truncation, reason = "a depth is small")]
         let depth = meta.depth as usize;

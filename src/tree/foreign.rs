@@ -2,7 +2,7 @@
 //!
 //! Everything else trusts a page's offsets and lengths, and a page that lies about them would end the process. A checksum
 //! does not help against a sender who computes one. So a page that comes from elsewhere passes here first, and only what
-//! [`node`] returns is looked at as a page.
+//! [`node`] returns is looked at as a page. So does one of a file that is looked at for damage (`verify`).
 //!
 //! What it does not do: compare keys, or look at any other page. `assemble` does.
 

@@ -32,10 +32,13 @@ impl Freelist {
         Freelist { free: BitSet::default(), count: 0, end: FIRST_PAGE.0, run_hint: 0 }
     }
 
-    /// The set that [`words`](Freelist::words) wrote down, of ids before `end`.
-    pub(super) fn from_words(words: Vec<u64>, end: PageId) -> Freelist {
+    /// The set that [`words`](Freelist::words) wrote down, of ids before `end`; `None` if it has others.
+    pub(super) fn from_words(words: Vec<u64>, end: PageId) -> Option<Freelist> {
         let count = words.iter().map(|word| u64::from(word.count_ones())).sum();
-        Freelist { free: BitSet::from_words(words), count, end: end.0, run_hint: 0 }
+        let free = BitSet::from_words(words);
+        let is_outside = free.first_from(index(end)).is_some()
+            || free.first_from(0).is_some_and(|first| first < index(FIRST_PAGE));
+        (!is_outside).then_some(Freelist { free, count, end: end.0, run_hint: 0 })
     }
 
     /// The free ids, a bit each, id 0 the lowest of the first word.

@@ -227,7 +227,8 @@ impl Map {
 
     /// Says where damage is.
     pub(super) fn describe(&self, damage: &Damage) -> String {
-        let offset = damage.page.0 * PAGE_BYTES as u64;
+        // A damaged reference may name any page.
+        let offset = u128::from(damage.page.0) * PAGE_BYTES as u128;
         format!("{}: damaged at offset {offset}: {damage}", self.name)
     }
 

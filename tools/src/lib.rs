@@ -1,7 +1,8 @@
-//! Shared parts of the tools: a lean gRPC client, judges of histories, what clusters are broken with, what members say of themselves, and the load
-//! generator's report.
+//! Shared parts of the tools: a lean gRPC client, what members say of themselves, the load generator's report; judges of
+//! histories, a simulator, fuzzers, and what clusters of processes are broken with.
 
 pub mod checkers;
+pub mod fuzz;
 pub mod grpc;
 pub mod lab;
 pub mod members;

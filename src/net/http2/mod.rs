@@ -20,6 +20,7 @@ mod answer;
 mod calls;
 mod guard;
 mod head;
+pub mod probe;
 mod sender;
 mod session;
 mod stream;

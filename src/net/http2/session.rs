@@ -281,12 +281,17 @@ impl Session {
             }
         }
         let before = request.held();
-        if let Some(messages) = &mut request.messages {
+        let pushed = if let Some(messages) = &mut request.messages {
             messages.push(body);
-        } else if let Err(status) = request.body.push(Bytes::copy_from_slice(body)) {
+            Ok(())
+        } else {
+            request.body.push(Bytes::copy_from_slice(body))
+        };
+        // A body that is refused is not held any more.
+        self.bodies_bytes = self.bodies_bytes + request.held() - before;
+        if let Err(status) = pushed {
             return Ok(Some(Event::Refused(key, status)));
         }
-        self.bodies_bytes += request.held() - before;
         if self.bodies_bytes > BODIES_BYTES_MAX && request.messages.is_some() {
             // The service has the call already; it hears that the stream is gone.
             return Ok(self.reset(key, ErrorCode::ENHANCE_YOUR_CALM));

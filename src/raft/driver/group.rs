@@ -81,6 +81,9 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             return Ok(());
         }
         self.check(&message)?;
+        if self.cannot_be(&message) {
+            return Ok(());
+        }
         if message.get_msg_type() == MessageType::MsgTimeoutNow && self.is_settling() {
             return Ok(());
         }
@@ -111,6 +114,17 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             self.timeout = raft.election_timeout() + (self.random.next() % ticks) as usize;
         }
         raft.set_randomized_election_timeout(self.timeout);
+    }
+
+    /// Whether a message says what no member that works can have seen of this one: it is passed over.
+    fn cannot_be(&self, message: &Message) -> bool {
+        let raft = &self.node.raft;
+        // Of this term, nobody has more entries than their leader. raft-rs would send what follows them.
+        message.get_msg_type() == MessageType::MsgAppendResponse
+            && message.term == raft.term
+            && raft.state == StateRole::Leader
+            && !message.reject
+            && message.index > raft.raft_log.last_index()
     }
 
     fn check(&self, message: &Message) -> Result<(), Fatal> {

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use futures_lite::future::block_on;
+use protobuf::Message as _;
 use raft::eraftpb::{Message, MessageType};
 use urd_proto::etcdserverpb::{Member, PutRequest, RangeRequest};
 use urd_wal::disk::memory::MemoryDisk;
@@ -13,6 +14,7 @@ use urd_wal::{Log, Waiting};
 
 use crate::ids::{Index, MemberId};
 use crate::limits;
+use crate::raft::transport::{self, probe};
 use crate::raft::{Driver, Options, Turn, Write};
 use crate::store::command::{BatchBuilder, Command, MemberAdd};
 use crate::store::{Outcome, Response, Store, View};
@@ -58,6 +60,19 @@ pub(super) struct Group {
     pub(super) acknowledged: Vec<(String, String, i64)>,
     /// What a read must see at least: what was acknowledged when it was asked for.
     reads: BTreeMap<String, i64>,
+}
+
+/// What a member sends, the transport of another lets pass.
+fn assert_passes(message: &Message) {
+    let (from, to) = (MemberId(message.from), MemberId(message.to));
+    let bytes = message.write_to_bytes().expect("a message");
+    let refused = if message.get_msg_type() == MessageType::MsgSnapshot {
+        transport::announcement(&bytes, from, to).err()
+    } else {
+        let frame = probe::frame(probe::MESSAGE, &bytes).expect("a frame of a message");
+        probe::hear(&frame, from, to).1
+    };
+    assert_eq!(refused, None, "{message:?}");
 }
 
 fn peer_urls(id: u64) -> Vec<String> {
@@ -319,6 +334,7 @@ impl Group {
     /// Delivers one message, unless its link is cut or nobody is there.
     pub(super) fn deliver_one(&mut self, message: Message) {
         let (from, to) = (message.from, message.to);
+        assert_passes(&message);
         let is_lost = self.cuts.contains(&(from, to)) || !self.is_running(to);
         if message.get_msg_type() == MessageType::MsgSnapshot {
             let at = self.states.iter().position(|(announced, _)| *announced == message);

@@ -4,3 +4,4 @@ mod alone;
 mod chaos;
 mod group;
 mod scripts;
+mod strange;

@@ -7,13 +7,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_lite::future::or;
 use glommio::net::AcceptedTcpStream;
-use raft::eraftpb::Message;
 use tokio::sync::Notify;
 
 use super::connection::{Broken, Reader, Writer, halves};
 use super::frame::{self, HELLO_BYTES, Hello, Kind, Malformed, Numbered, Purpose, VERSION};
 use super::peer::{Peer, add};
-use super::{Inner, Reason, SnapshotReader};
+use super::{Inner, Reason, SnapshotReader, message};
 use crate::ids::MemberId;
 use crate::limits;
 
@@ -131,10 +130,7 @@ async fn take_messages(
         add(&peer.statistics.received_bytes, (frame::HEAD_BYTES + body.len()) as u64);
         match kind {
             Kind::Message => {
-                let message = decode(&body)?;
-                if message.from != peer.id.0 || message.to != inner.options.member.0 {
-                    return Err(Malformed::Body("a message from or to another member").into());
-                }
+                let message = message::decode(&body, peer.id, inner.options.member)?;
                 add(&peer.statistics.received_messages, 1);
                 inner.events.message(message);
             }
@@ -146,36 +142,6 @@ async fn take_messages(
             _ => return Err(Malformed::Body("a frame that may not stand here").into()),
         }
     }
-}
-
-/// Entries share the memory that the frame was received into.
-fn decode(body: &Bytes) -> Result<Message, Malformed> {
-    let message: Result<Message, _> = protobuf::Message::parse_from_carllerche_bytes(body);
-    let message = message.map_err(|_| Malformed::Body("no message of raft"))?;
-    if message.entries.len() > limits::PEER_ENTRIES_PER_MESSAGE_MAX {
-        return Err(Malformed::Body("a message with too many entries"));
-    }
-    // raft-rs takes these for granted.
-    let first = message.entries.first().map_or(0, |entry| entry.index);
-    let is_append = message.get_msg_type() == raft::eraftpb::MessageType::MsgAppend;
-    let consecutive =
-        message.entries.iter().zip(first..).all(|(entry, index)| entry.index == index);
-    if is_append && (!consecutive || (first > 0 && first != message.index + 1)) {
-        return Err(Malformed::Body("an append of entries that do not follow each other"));
-    }
-    if raft::eraftpb::MessageType::MsgPropose == message.get_msg_type()
-        && message.entries.is_empty()
-    {
-        return Err(Malformed::Body("a proposal of nothing"));
-    }
-    let is_index = matches!(
-        message.get_msg_type(),
-        raft::eraftpb::MessageType::MsgReadIndex | raft::eraftpb::MessageType::MsgReadIndexResp
-    );
-    if is_index && message.entries.len() != 1 {
-        return Err(Malformed::Body("a read index without its context"));
-    }
-    Ok(message)
 }
 
 async fn take_snapshot(

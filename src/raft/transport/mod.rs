@@ -18,7 +18,9 @@
 mod connection;
 mod frame;
 mod incoming;
+mod message;
 mod peer;
+pub mod probe;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +38,7 @@ use thiserror::Error;
 
 use self::connection::{Reader, Writer, within};
 use self::frame::{Hello, Kind, Numbered, Purpose, VERSION};
+pub use self::message::announcement;
 use self::peer::{Ended, add, dial};
 use crate::ids::{ClusterId, MemberId};
 use crate::limits;

@@ -133,7 +133,7 @@ fn heartbeat(from: u64, to: u64, commit: u64) -> Message {
 }
 
 fn append(from: u64, to: u64, index: u64, bytes: usize) -> Message {
-    let mut message = Message { from, to, index, term: 1, ..Message::default() };
+    let mut message = Message { from, to, index, log_term: 1, term: 1, ..Message::default() };
     message.set_msg_type(MessageType::MsgAppend);
     let data = Bytes::from(vec![index.to_le_bytes()[0]; bytes]);
     message.set_entries(vec![Entry { index: index + 1, term: 1, data, ..Entry::default() }].into());

@@ -27,7 +27,7 @@ use urd_wal::disk::Disk;
 use super::peers::FromPeer;
 use super::{Failure, Inbox, LogShard};
 use crate::ids::MemberId;
-use crate::raft::transport::SnapshotReader;
+use crate::raft::transport::{SnapshotReader, announcement};
 use crate::server::CHECKPOINT_FILE;
 use crate::store::{Store, View};
 use crate::tree::checkpoint::Opened;
@@ -59,24 +59,21 @@ impl<D: Disk + 'static> Receiving<D> {
         Rc::new(Self { disk, is_busy: Cell::new(false) })
     }
 
-    /// A state arrives: `header` is the message that announces it.
+    /// A state arrives at this member: `header` is the message that announces it.
     pub(super) fn receive(
         self: Rc<Self>,
         inbox: Rc<Inbox<D>>,
-        from: MemberId,
+        (from, own): (MemberId, MemberId),
         header: &[u8],
         mut reader: SnapshotReader,
     ) {
-        let message = Message::parse_from_bytes(header);
+        let message = announcement(header, from, own);
         glommio::spawn_local(async move {
             let received = match message {
                 _ if self.is_busy.replace(true) => {
                     Err("another state is arriving already".to_owned())
                 }
-                Err(error) => Err(format!("its announcement is malformed: {error}")),
-                Ok(message) if message.from != from.0 => {
-                    Err("its announcement is another member's".to_owned())
-                }
+                Err(malformed) => Err(format!("its announcement: {malformed}")),
                 Ok(message) => self.take(&inbox, message, &mut reader).await,
             };
             match &received {

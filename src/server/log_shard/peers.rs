@@ -102,7 +102,8 @@ impl<D: Disk + 'static> Events for Doorkeeper<D> {
     }
 
     fn snapshot(&self, from: MemberId, header: Bytes, reader: SnapshotReader) {
-        Rc::clone(&self.receiving).receive(Rc::clone(&self.inbox), from, &header, reader);
+        let ends = (from, self.shared.identity.member);
+        Rc::clone(&self.receiving).receive(Rc::clone(&self.inbox), ends, &header, reader);
     }
 
     fn refused(&self, refusal: &Refusal) {

@@ -156,3 +156,37 @@ fn numbers_that_do_not_fit() {
     finds(|bench| bench.meta.revision = Revision(4), "is beyond revision 4");
     finds(|bench| bench.meta.compacted = Revision(3), "the view says");
 }
+
+/// What cannot be read is a fault like another, though its page is sound.
+#[test]
+fn records_that_are_not_readable() {
+    let far = [&kv(0)[..kv(0).len() - 12], &[0; 12]].concat();
+    let unescaped = [b"\xf0a\0b\0\0", &kv(2)[kv(2).len() - 12..]].concat();
+    let lease = |id: LeaseId| {
+        let mut key = Vec::new();
+        keys::lease(&mut key, id);
+        key
+    };
+    let cases: [(Vec<u8>, &[u8]); 10] = [
+        (kv(5), b""),
+        (kv(5), b"\x00\xff"),
+        (kv(5), b"\x00\x09\x01"),
+        (kv(5), b"\x02\x00\x01\xff"),
+        (far, TOMBSTONE_RECORD),
+        (unescaped, TOMBSTONE_RECORD),
+        (b"\xf0short".to_vec(), TOMBSTONE_RECORD),
+        (rev(5), b"xa"),
+        (lease(LeaseId(7)), b"\x01"),
+        (b"\x09".to_vec(), b""),
+    ];
+    for (key, value) in cases {
+        let mut bench = Bench::new();
+        bench.tree.insert(&key, value, Counted::No);
+        let faults = bench.faults();
+        assert!(
+            faults.len() == 1 && faults[0].to_string().contains("not readable"),
+            "{}: {faults:?}",
+            key.escape_ascii()
+        );
+    }
+}

@@ -65,3 +65,13 @@ fn freeing_twice_is_a_bug() {
     freelist.release(page, 1);
     freelist.release(page, 1);
 }
+
+#[test]
+fn a_set_of_other_pages_than_the_files_is_none() {
+    let set = |words: &[u64]| Freelist::from_words(words.to_vec(), PageId(70));
+    assert_eq!(set(&[0b1100, 0b10_0000]).unwrap().count(), 3);
+    assert!(set(&[]).unwrap().count() == 0);
+    assert!(set(&[0b0001]).is_none() && set(&[0b0010]).is_none(), "meta pages");
+    assert!(set(&[0b1100, 0b100_0000]).is_none(), "page 70 of 70");
+    assert!(set(&[0, 0, 1]).is_none());
+}

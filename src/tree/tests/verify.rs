@@ -130,3 +130,63 @@ fn a_lost_write_is_found_without_a_panic() {
     }
     assert!(seen > 20, "{seen} seen, {unused} in no page of the tree");
 }
+
+/// Whoever makes a page makes its checksum. One that lies about what stands in it is named like any other.
+#[test]
+fn a_page_that_lies_is_named_although_its_checksum_is_sound() {
+    let (disk, _) = written();
+    let found = read(&disk).unwrap();
+    let root = found.checkpoint.unwrap().root;
+    let sound = disk.bytes(NAME);
+    let at = usize::try_from(root.0).unwrap() * PAGE_BYTES;
+    // The number of cells, a slot's offset, and the length of the first cell's key part.
+    let slot = at + 26 + 4;
+    let cell = at + usize::from(u16::from_le_bytes([sound[slot], sound[slot + 1]]));
+    for place in [at + 2, slot, cell + 1] {
+        let mut bytes = sound.clone();
+        bytes[place..place + 2].copy_from_slice(&[0xff, 0xff]);
+        let crc_at = at + PAGE_BYTES - 4;
+        let crc = crc32fast::hash(&bytes[at..crc_at]);
+        bytes[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
+        let copy = disk.copy();
+        copy.put(NAME, bytes);
+        let tree = read(&copy).unwrap().tree;
+        let damages = tree.verify_pages();
+        assert_eq!(damages.iter().map(|damage| damage.page).collect::<Vec<_>>(), [root]);
+        assert_eq!(tree.verify_path(b"k").unwrap_err().page, root);
+    }
+}
+
+/// A set of free pages that calls a page free which is none would have it written over.
+#[test]
+fn a_wrong_set_of_free_pages_is_refused() {
+    let (disk, _) = written();
+    let meta = read(&disk).unwrap().checkpoint.unwrap();
+    let sound = disk.bytes(NAME);
+    let at = usize::try_from(meta.free.0).unwrap() * PAGE_BYTES;
+    // Behind a run's header, a bit a page: a meta page's, the root's.
+    for page in [0, 1, usize::try_from(meta.root.0).unwrap()] {
+        let mut bytes = sound.clone();
+        bytes[at + 16 + page / 8] |= 1 << (page % 8);
+        let crc_at = at + PAGE_BYTES - 4;
+        let crc = crc32fast::hash(&bytes[at..crc_at]);
+        bytes[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
+        let copy = disk.copy();
+        copy.put(NAME, bytes);
+        let Err(error) = read(&copy) else { panic!("page {page} is free") };
+        assert!(error.to_string().contains("free pages"), "{error}");
+    }
+}
+
+#[test]
+fn a_reference_to_any_page_can_be_told() {
+    let (disk, _) = written();
+    let tree = read(&disk).unwrap().tree;
+    let (expected, found) = (String::new(), String::new());
+    let far = crate::tree::Damage { page: PageId(u64::MAX), expected, found };
+    assert!(
+        tree.describe(&far).contains("offset 75557863725914323415040"),
+        "{}",
+        tree.describe(&far)
+    );
+}

@@ -62,7 +62,7 @@ fn path_field(path: &str) -> Field<'_> {
 }
 
 /// Encodes the heads of one connection's requests.
-pub(super) struct HeadEncoder {
+pub(crate) struct HeadEncoder {
     head: RequestHead,
     table: Table,
     /// Fields entered into the peer's table; the newest has the lowest index.
@@ -87,7 +87,7 @@ enum Table {
 }
 
 impl HeadEncoder {
-    pub(super) fn new(head: RequestHead) -> HeadEncoder {
+    pub(crate) fn new(head: RequestHead) -> HeadEncoder {
         let paths = head.paths.len();
         HeadEncoder {
             head,
@@ -109,7 +109,7 @@ impl HeadEncoder {
     }
 
     /// The block of a call of the head's path number `path`.
-    pub(super) fn block(&mut self, path: usize) -> &[u8] {
+    pub(crate) fn block(&mut self, path: usize) -> &[u8] {
         if self.ready[path].is_empty() {
             match self.table {
                 Table::Usual => self.once = self.entering(path),

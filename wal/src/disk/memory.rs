@@ -415,6 +415,18 @@ impl Content {
     }
 
     /// Lets readers see a piece.
+    /// Makes an image longer, by zeros.
+    fn lengthen(image: &mut Vec<u8>, bytes: usize) {
+        if image.len() >= bytes / 2 {
+            return image.resize(bytes, 0);
+        }
+        // Memory that the system hands out as zeros costs nothing until it is touched, which most of a file that was
+        // made longer at once never is.
+        let mut longer = vec![0; bytes];
+        longer[..image.len()].copy_from_slice(image);
+        *image = longer;
+    }
+
     fn land(&mut self, nth: usize) {
         if let Some(piece) = self.pieces.get_mut(nth) {
             piece.progress = Progress::Done;
@@ -721,7 +733,7 @@ impl File for MemoryFile {
             }
         }
         if content.durable.len() < content.written.len() {
-            content.durable.resize(content.written.len(), 0);
+            Content::lengthen(&mut content.durable, content.written.len());
         }
         Ok(())
     }
@@ -737,7 +749,8 @@ impl File for MemoryFile {
         if state.bytes() + grows > state.capacity {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk is full"));
         }
-        state.files.entry(self.inode).or_default().written.resize(has + grows as usize, 0);
+        let content = state.files.entry(self.inode).or_default();
+        Content::lengthen(&mut content.written, has + grows as usize);
         Ok(())
     }
 

@@ -332,6 +332,22 @@ fn requests_that_nobody_takes_are_bounded() {
     assert_eq!(session.bodies_bytes, 0);
 }
 
+/// What was held of a body that is refused for its next piece is given back to the connection's sum.
+#[test]
+fn a_refused_body_is_not_held() {
+    let mut session = greeted();
+    feed(&mut session, &frame(kind::HEADERS, CALL, 1, &block(&[]))).unwrap();
+    let whole = frame(kind::DATA, 0, 1, &[0, 0, 0, 0, 3, 1, 2, 3]);
+    feed(&mut session, &whole).unwrap();
+    assert_eq!(session.bodies_bytes, 8);
+    // A second message, where one may come.
+    let events = feed(&mut session, &whole).unwrap();
+    let [Event::Refused(0, status)] = &events[..] else { panic!("{events:?}") };
+    session.answer_status(0, StatusCode::OK, status);
+    session.release(0);
+    assert_eq!((session.bodies_bytes, session.streams.len()), (0, 0));
+}
+
 #[test]
 fn an_answer_before_the_body_is_whole_stops_it() {
     let mut session = greeted();

@@ -1,0 +1,44 @@
+//! Messages that pass for another member's and say what cannot be: the driver passes them over, or says what is wrong.
+
+use raft::eraftpb::{Message, MessageType};
+
+use super::group::Group;
+
+/// A message of the group's term from member 2 to member 1, which leads.
+fn message(group: &mut Group, message_type: MessageType) -> Message {
+    let term = group.driver(1).term().0;
+    let mut message = Message { from: 2, to: 1, term, ..Message::default() };
+    message.set_msg_type(message_type);
+    message
+}
+
+/// Three members, the first of which leads and has some entries.
+fn led_by_1() -> Group {
+    let mut group = Group::new(3);
+    while !group.driver(1).leads() {
+        group.tick(1);
+        group.deliver(0, 0, 1000);
+    }
+    group.put(1, "a", "1");
+    group.deliver(0, 0, 1000);
+    group
+}
+
+/// raft-rs would look for what follows entries that nobody has, and end the process.
+#[test]
+fn an_acknowledgement_of_more_than_there_is_is_passed_over() {
+    for beyond in [1, 7, 1 << 40] {
+        let mut group = led_by_1();
+        let last = group.driver(1).last_index().0;
+        let mut told = message(&mut group, MessageType::MsgAppendResponse);
+        told.index = last + beyond;
+        told.commit = last + beyond;
+        group.driver(1).step(told).expect("it is passed over");
+        group.work(1);
+        group.put(1, "b", "2");
+        group.deliver(0, 0, 1000);
+        group.settle();
+        group.check_equal();
+        group.check_acknowledged();
+    }
+}
