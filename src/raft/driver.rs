@@ -310,7 +310,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             leader: 0,
             role: (u64::MAX, StateRole::Follower),
             timeout: 0,
-            random: SplitMix64::new(options.start ^ options.member.0),
+            // Two members must not draw the same timeouts, whatever their ids and starts have in common.
+            random: SplitMix64::new(SplitMix64::new(options.member.0).next() ^ options.start),
             ticks: 0,
             request_ticks: options.request_ticks,
             window_entries: options.window_entries,

@@ -20,7 +20,7 @@ use super::calls::{Call, CallId, Reply};
 use super::clients::Clients;
 use super::faults::{Counts, Fault};
 use super::member::{Loss, Member, Start};
-use super::network::Network;
+use super::network::{self, Network};
 use super::process::{Effects, End, Job};
 use super::settings::{Canary, MILLISECOND, Settings, Time};
 use super::truth::Truth;
@@ -307,6 +307,7 @@ impl Cluster {
             // The door is shut to one that was removed.
             return Ok(());
         }
+        let message = network::cross(&message)?;
         match state {
             Some(state) => process.receive(message, &state),
             None => match process.step(message.clone()) {

@@ -12,8 +12,8 @@
 //! - that every member starts on what its disk holds, unless a bit of it was flipped; then it must say so, or nothing may
 //!   come of it. A member so hurt is removed and replaced by another one.
 //!
-//! What it leaves out: the connections between members (`raft::transport`) and the shards with their sockets, which run on
-//! an executor of their own; `torture` has those. The pass of the log shard is made here in the same order
+//! What it leaves out: the members' connections (but for their frames and what they refuse) and the shards with their
+//! sockets, which run on an executor of their own; `torture` has those. The pass of the log shard is made here in the same order
 //! ([`process`](self)), of the same parts. Disks do not lose or misplace writes that they said were durable, but for the
 //! bits that flip.
 

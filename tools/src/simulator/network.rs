@@ -1,10 +1,34 @@
 //! The links between members: when a message arrives, if it does.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use fastrand::Rng;
+use protobuf::Message as _;
+use raft::eraftpb::{Message, MessageType};
+use urd::ids::MemberId;
+use urd::raft::transport::probe::Heard;
+use urd::raft::transport::{self, probe};
 
 use super::settings::{Links, Time};
+
+/// What `message` is at its other end: its bytes go through the frames and rules of the members' connections.
+pub(super) fn cross(message: &Message) -> Result<Message, String> {
+    let (from, to) = (MemberId(message.from), MemberId(message.to));
+    let refused = |what: &dyn Display| format!("{message:?} is refused: {what}");
+    let bytes = message.write_to_bytes().map_err(|error| refused(&error))?;
+    if message.get_msg_type() == MessageType::MsgSnapshot {
+        return transport::announcement(&bytes, from, to).map_err(|what| refused(&what));
+    }
+    let frame = probe::frame(probe::MESSAGE, &bytes).ok_or_else(|| refused(&"no frame"))?;
+    match probe::hear(&frame, from, to) {
+        (mut heard, None) => match heard.pop() {
+            Some(Heard::Message(message)) => Ok(message),
+            other => Err(refused(&format!("{other:?}"))),
+        },
+        (_, Some(what)) => Err(refused(&what)),
+    }
+}
 
 /// From and to.
 type Link = (u64, u64);
