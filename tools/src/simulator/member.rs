@@ -224,13 +224,11 @@ impl Opening<'_> {
         if self.settings.canary == Some(Canary::ApplyTwice) && opened.checkpoint.is_some() {
             forget_last(&mut opened.tree);
         }
-        let mut store = Store::open(opened.tree).map_err(|fault| fault.to_string())?;
         // A page that is not what was written would stop the process where it is read first.
-        if self.flipped
-            && let Some(fault) = store.check().first()
-        {
-            return Err(fault.to_string());
+        if self.flipped {
+            opened.tree.check().map_err(|damage| opened.tree.describe(&damage))?;
         }
+        let mut store = Store::open(opened.tree).map_err(|fault| fault.to_string())?;
         let segment_bytes = self.settings.segment_bytes;
         let options_of_log = urd_wal::Options { segment_bytes, salt: rng.u64(..) };
         let (mut log, mut recovered) =
