@@ -18,8 +18,9 @@ fn early_ends_are_seen() {
     let record =
         LeaseRecord { id: 7, renewals: vec![(SECOND, 5), (3 * SECOND, 5)], revoked: false };
     let at = |seen: u64| move |revision| (revision == 3).then_some(seen);
-    check(&[record.clone()], &timeline, at(8 * SECOND)).unwrap();
-    let violation = check(&[record.clone()], &timeline, at(8 * SECOND - 1)).unwrap_err();
+    check(std::slice::from_ref(&record), &timeline, at(8 * SECOND)).unwrap();
+    let violation =
+        check(std::slice::from_ref(&record), &timeline, at(8 * SECOND - 1)).unwrap_err();
     assert!(violation.text.contains("lease 7 ended too early: a"), "{violation}");
     let revoked = LeaseRecord { revoked: true, ..record };
     check(&[revoked], &timeline, at(4 * SECOND)).unwrap();
