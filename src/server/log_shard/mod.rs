@@ -55,7 +55,7 @@ use super::warming::{Ahead, Warming};
 use crate::api::node::{LeaseAnswer, LeaseQuestion, Published};
 use crate::api::operations::Operations;
 use crate::error::Unavailable;
-use crate::ids::{MemberId, Revision};
+use crate::ids::{MemberId, Revision, Term};
 use crate::limits;
 use crate::raft::transport::Transport;
 use crate::raft::{Driver, Fatal, Write};
@@ -170,6 +170,8 @@ pub struct LogShard<D: Disk> {
     queued_bytes: usize,
     reads: Vec<Reader>,
     lessor: Lessor<Asker>,
+    /// The term in which the lessor was told last that this member leads.
+    lessor_term: Term,
     /// Other members' questions about leases that the lessor has.
     remote_questions: slab::Slab<RemoteQuestions>,
     leader: Option<MemberId>,
@@ -268,6 +270,7 @@ impl<D: Disk + 'static> LogShard<D> {
             queued_bytes: 0,
             reads: Vec::new(),
             lessor: Lessor::new(Instant::now()),
+            lessor_term: Term(0),
             remote_questions: slab::Slab::new(),
             leader: None,
             revision: Revision(0),
@@ -533,6 +536,9 @@ impl<D: Disk + 'static> LogShard<D> {
 
     /// Lets the lessor's time go on. True when it has more timers to look at.
     fn propose_about_leases(&mut self) -> bool {
+        // The messages of this very pass may have told of a new leader, with whom leases were renewed while this member
+        // slept. What the lessor took for expired would be forwarded to it, and end them.
+        self.end_former_leadership();
         let now = Instant::now();
         let more = self.lessor.advance(now);
         if self.lessor.wants_to_propose(now) && self.may_propose_about_leases() {
@@ -546,15 +552,24 @@ impl<D: Disk + 'static> LogShard<D> {
 
     /// Tells the lessor what has become of leadership and of leases.
     fn follow_leases(&mut self, changes: &[LeaseChange]) {
+        self.end_former_leadership();
         let now = Instant::now();
         match (self.driver.leads(), self.lessor.leads()) {
             (true, true) => changes.iter().for_each(|change| self.lessor.follow(now, *change)),
-            (true, false) => self.lessor.promote(now, &self.shared.published.load().view),
-            (false, true) => {
-                self.lessor.demote(now);
-                self.forget_lessors_batch();
+            (true, false) => {
+                self.lessor.promote(now, &self.shared.published.load().view);
+                self.lessor_term = self.driver.term();
             }
-            (false, false) => {}
+            (false, _) => {}
+        }
+    }
+
+    /// Lets the lessor know if this member leads no more, or in another term: somebody else may have led in between.
+    fn end_former_leadership(&mut self) {
+        let still_leads = self.driver.leads() && self.driver.term() == self.lessor_term;
+        if self.lessor.leads() && !still_leads {
+            self.lessor.demote(Instant::now());
+            self.forget_lessors_batch();
         }
     }
 

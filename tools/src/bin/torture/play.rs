@@ -67,6 +67,9 @@ async fn perform(cli: &Cli, seed: u64, stage: &Path) -> Result<(), String> {
     };
     record.end_watches();
     wait_for(clients).await;
+    if came.is_err() {
+        println!("the end of the record is missing; what follows may be wrong for want of it");
+    }
     let judged = verdict::judge(record.collect(), seed);
     came.and(judged)
 }

@@ -1,13 +1,15 @@
 //! The end: do all members hold the same, and was every promise kept?
 
-use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use glommio::timer::Timer;
 use urd_proto::etcdserverpb::RangeRequest;
-use urd_tools::checkers::history::{Answer, Request, Response, Timeline};
+use urd_proto::mvccpb::Event;
+use urd_tools::checkers::history::{Answer, Operation, Request, Response, Timeline};
 use urd_tools::checkers::watching::Truth;
 use urd_tools::checkers::{Violation, leases as lease_checker, linearizability, watching};
 
@@ -18,6 +20,8 @@ use crate::record::{Collected, Record};
 
 /// The number of whoever reads at the end, as a client.
 const CLIENT: u32 = 2_000;
+/// How much of a value a written history has.
+const SHOWN_BYTES: usize = 64;
 
 /// Waits until nothing happens any more: all leases have ended, all members and the truth are at one revision. Then
 /// compares the members' data.
@@ -101,7 +105,7 @@ async fn compare_hashes(cluster: &Cluster, revision: i64) -> Result<(), String> 
 }
 
 /// All checkers. Writes the history to a file if one objects.
-pub(crate) fn judge(collected: Collected, seed: u64) -> Result<(), String> {
+pub(crate) fn judge(mut collected: Collected, seed: u64) -> Result<(), String> {
     let begun = Instant::now();
     match check(&collected) {
         Ok(text) => {
@@ -109,8 +113,10 @@ pub(crate) fn judge(collected: Collected, seed: u64) -> Result<(), String> {
             Ok(())
         }
         Err(violation) => {
+            // Said at once: the history may be long.
+            println!("WRONG: {violation}");
             let file = format!("torture-{seed}.history");
-            let written = std::fs::write(&file, written_out(&collected, &violation));
+            let written = write_out(&file, &mut collected, &violation);
             let written = match written {
                 Ok(()) => format!("the history stands in {file}"),
                 Err(error) => format!("the history could not be written to {file}: {error}"),
@@ -142,30 +148,46 @@ fn check(collected: &Collected) -> Result<String, Violation> {
     ))
 }
 
-fn written_out(collected: &Collected, violation: &Violation) -> String {
-    let mut text = format!("{violation}\n\nFaults:\n");
-    let mut line = |line: String| writeln!(text, "{line}").expect("a string takes all");
+fn write_out(file: &str, collected: &mut Collected, violation: &Violation) -> io::Result<()> {
+    let mut out = BufWriter::new(File::create(file)?);
+    writeln!(out, "{violation}\n\nFaults:")?;
     for (at, fault) in &collected.faults {
-        line(format!("{:.3} ms: {fault}", *at as f64 / 1e6));
+        writeln!(out, "{:.3} ms: {fault}", *at as f64 / 1e6)?;
     }
-    line("\nOperations:".to_owned());
-    for (nth, operation) in collected.operations.iter().enumerate() {
-        line(format!(
-            "{nth}: {operation}\n    {:?}\n    {:?}",
-            operation.request, operation.answer
-        ));
+    writeln!(out, "\nOperations:")?;
+    for (nth, operation) in collected.operations.iter_mut().enumerate() {
+        shorten(operation);
+        let (request, answer) = (&operation.request, &operation.answer);
+        writeln!(out, "{nth}: {operation}\n    {request:?}\n    {answer:?}")?;
     }
-    line("\nEvents:".to_owned());
-    for event in &collected.truth {
-        line(format!("{event:?}"));
+    writeln!(out, "\nEvents:")?;
+    for event in &mut collected.truth {
+        shorten_event(event);
+        writeln!(out, "{event:?}")?;
     }
-    line("\nWatches:".to_owned());
-    for watch in &collected.watches {
-        line(format!("{watch:?}"));
+    writeln!(out, "\nWatches:")?;
+    for watch in &mut collected.watches {
+        let responses = watch.responses.iter_mut();
+        responses.flat_map(|(_, response)| &mut response.events).for_each(shorten_event);
+        writeln!(out, "{watch:?}")?;
     }
-    line("\nLeases:".to_owned());
+    writeln!(out, "\nLeases:")?;
     for lease in &collected.leases {
-        line(format!("{lease:?}"));
+        writeln!(out, "{lease:?}")?;
     }
-    text
+    out.flush()
+}
+
+/// Cuts large values: their beginnings are enough to know them by.
+fn shorten(operation: &mut Operation) {
+    if let Request::Put(put) = &mut operation.request {
+        put.value.truncate(SHOWN_BYTES);
+    }
+    if let Answer::Done(response) = &mut operation.answer {
+        response.for_each_key_value(&mut |kv| kv.value.truncate(SHOWN_BYTES));
+    }
+}
+
+fn shorten_event(event: &mut Event) {
+    event.kv.iter_mut().chain(&mut event.prev_kv).for_each(|kv| kv.value.truncate(SHOWN_BYTES));
 }

@@ -6,6 +6,7 @@
 mod catch_up;
 mod damage;
 mod failures;
+mod leases;
 mod load;
 mod members;
 mod partitions;
