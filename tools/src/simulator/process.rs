@@ -11,7 +11,7 @@ use fastrand::Rng;
 use raft::eraftpb::Message;
 use urd::api::v3::watch::Hub;
 use urd::error::Unavailable;
-use urd::ids::{LeaseId, MemberId};
+use urd::ids::{LeaseId, MemberId, Term};
 use urd::raft::{Driver, Fatal};
 use urd::server::defragment::{Defragment, Requests, Step};
 use urd::server::lessor::Lessor;
@@ -124,6 +124,8 @@ pub(super) struct Process {
     pub(super) view: View,
     pub(super) hub: Hub,
     lessor: Lessor<CallId>,
+    /// The term in which the lessor was told last that this member leads.
+    lessor_term: Term,
     queue: VecDeque<(Owner, BatchBuilder)>,
     readers: Vec<Reader>,
     defragment: Option<Defragment>,
@@ -163,6 +165,7 @@ impl Process {
             file: Rc::new(file),
             hub: Hub::new(usize::MAX),
             lessor: Lessor::new(now),
+            lessor_term: Term(0),
             queue: VecDeque::new(),
             readers: Vec::new(),
             defragment: None,
@@ -325,6 +328,7 @@ impl Process {
     }
 
     fn propose_about_leases(&mut self, now: Instant) -> bool {
+        self.end_former_leadership(now);
         let more = self.lessor.advance(now);
         if self.lessor.wants_to_propose(now)
             && let Some(batch) = self.lessor.propose(now, &self.view)
@@ -402,14 +406,22 @@ impl Process {
 
     fn follow_leases(&mut self, now: Instant, changes: &[LeaseChange]) {
         self.effects.leases.extend_from_slice(changes);
+        self.end_former_leadership(now);
         match (self.leads(), self.lessor.leads()) {
             (true, true) => changes.iter().for_each(|change| self.lessor.follow(now, *change)),
-            (true, false) => self.lessor.promote(now, &self.view),
-            (false, true) => {
-                self.lessor.demote(now);
-                self.queue.retain(|(owner, _)| !matches!(owner, Owner::Lessor));
+            (true, false) => {
+                self.lessor.promote(now, &self.view);
+                self.lessor_term = self.driver.term();
             }
-            (false, false) => {}
+            (false, _) => {}
+        }
+    }
+
+    fn end_former_leadership(&mut self, now: Instant) {
+        let still_leads = self.leads() && self.driver.term() == self.lessor_term;
+        if self.lessor.leads() && !still_leads {
+            self.lessor.demote(now);
+            self.queue.retain(|(owner, _)| !matches!(owner, Owner::Lessor));
         }
     }
 
