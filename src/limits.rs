@@ -158,6 +158,8 @@ pub const PEER_COUNT_INTERVAL: Duration = Duration::from_secs(1);
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 /// How long a start waits for an address that is in use.
 pub const BIND_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a start waits for an executor to begin; one that has begun asleep never does.
+pub const EXECUTOR_PATIENCE: Duration = Duration::from_secs(2);
 /// Peer URLs that a member may have.
 pub const MEMBER_URLS_MAX: usize = 32;
 /// The longest of them.
