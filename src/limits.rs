@@ -161,6 +161,8 @@ pub const PEER_COUNT_INTERVAL: Duration = Duration::from_secs(1);
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 /// How long a start waits for an address that is in use.
 pub const BIND_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a start waits for an executor to begin; one that has begun asleep never does.
+pub const EXECUTOR_PATIENCE: Duration = Duration::from_secs(2);
 /// Peer URLs that a member may have.
 pub const MEMBER_URLS_MAX: usize = 32;
 /// The longest of them.
@@ -174,9 +176,9 @@ pub const LEARNER_READY_PERCENT: u64 = 90;
 /// How long an ordered shutdown waits for requests in flight.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a shard may be busy before its executor looks whether the kernel has something for it. While tasks are always
-/// runnable, nothing that arrives is seen before.
-pub const PREEMPT_INTERVAL: Duration = Duration::from_millis(1);
+/// A timer of every executor. glommio's may go to sleep with tasks to run, if its thread had to wait for a processor for as
+/// long as its preemption timer runs just before them: then this wakes it.
+pub const WAKE_INTERVAL: Duration = Duration::from_millis(100);
 
 const _: () = assert!(REQUEST_BYTES_MAX < PROPOSAL_BYTES_PER_SHARD_MAX);
 const _: () = assert!(BATCH_BYTES_WORTH_A_WRITE <= BATCH_BYTES);

@@ -41,9 +41,9 @@ mod warming;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -378,6 +378,13 @@ fn listen_to_the_log_shard(
     }
 }
 
+/// Starts an executor on a thread of its own, and returns once `body` has begun there.
+///
+/// glommio's executor goes to sleep with its first task still to be run if the kernel lets its thread wait, just before that
+/// task, for as long as its preemption timer runs (100 ms): `run_task_queues` then finds that it is to be preempted, runs
+/// nothing, and that counts as having nothing to run. Later any timer or message wakes it, that of [`wake_now_and_then`] at
+/// the latest; at the start there is none, and the member would never come up. So an executor that does not begin is given
+/// up, and left asleep, for another one.
 fn spawn<F, T>(
     name: &str,
     cpu: usize,
@@ -387,9 +394,35 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: std::future::Future<Output = ()> + 'static,
 {
-    LocalExecutorBuilder::new(CorePlacement::Fixed(cpu))
-        .name(name)
-        .preempt_timer(limits::PREEMPT_INTERVAL)
-        .spawn(body)
-        .map_err(|error| RunError::Executor { what: error.to_string() })
+    // Whoever begins first takes it: one that was given up may wake up after all.
+    let body = Arc::new(Mutex::new(Some(body)));
+    let (tell, told) = mpsc::channel();
+    let mut executors = Vec::new();
+    loop {
+        let (attempt, body, tell) = (executors.len(), Arc::clone(&body), tell.clone());
+        let executor = LocalExecutorBuilder::new(CorePlacement::Fixed(cpu))
+            .name(name)
+            .spawn(move || async move {
+                let taken = body.lock().expect("invariant: no holder panics").take();
+                if let Some(body) = taken {
+                    // It is heard unless the whole start was given up.
+                    tell.send(attempt).ok();
+                    glommio::spawn_local(wake_now_and_then()).detach();
+                    body().await;
+                }
+            })
+            .map_err(|error| RunError::Executor { what: error.to_string() })?;
+        executors.push(executor);
+        if let Ok(begun) = told.recv_timeout(limits::EXECUTOR_PATIENCE) {
+            return Ok(executors.swap_remove(begun));
+        }
+        tracing::warn!(name, cpu, "an executor did not begin; starting another");
+    }
+}
+
+/// See [`limits::WAKE_INTERVAL`].
+async fn wake_now_and_then() {
+    loop {
+        glommio::timer::sleep(limits::WAKE_INTERVAL).await;
+    }
 }

@@ -105,6 +105,18 @@ impl<D: Disk> Inbox<D> {
         self.signal.set();
     }
 
+    /// There is more to do, behind what the kernel has for this executor: while a task is always runnable, glommio looks for
+    /// arrivals at its preemption timer only, and a request would wait that long for background work. A timer is looked at
+    /// together with them.
+    fn signal_behind_arrivals(self: &Rc<Self>) {
+        let inbox = Rc::clone(self);
+        glommio::spawn_local(async move {
+            glommio::timer::sleep(Duration::from_micros(1)).await;
+            inbox.signal.set();
+        })
+        .detach();
+    }
+
     /// Another member says something, or nothing any more.
     fn push_peer(&self, message: FromPeer) {
         self.peers.borrow_mut().push_back(message);
@@ -738,7 +750,7 @@ pub async fn run<D: Disk + 'static>(
             log_shard.tick();
         }
         if log_shard.pass()? {
-            inbox.signal.set();
+            inbox.signal_behind_arrivals();
         }
         if on_ready.is_some()
             && log_shard.is_ready()
