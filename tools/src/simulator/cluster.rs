@@ -456,6 +456,7 @@ impl Cluster {
         }
         self.watchers.leave(id);
         let down = match self.rng.u32(0..3) {
+            _ if self.settings.faults.back_at_once => MILLISECOND,
             0 => MILLISECOND,
             1 => self.rng.u64(1..2 * self.settings.tick),
             _ => self.rng.u64(1..40 * self.settings.tick),

@@ -88,6 +88,8 @@ pub struct Faults {
     pub checkpoint: u32,
     /// Of a hundred votes, those after which the voter is killed at once.
     pub votes: u32,
+    /// Whether a process that is lost is back within a millisecond.
+    pub back_at_once: bool,
 }
 
 /// See the module's page.
@@ -190,8 +192,9 @@ impl Settings {
                 self.links.late_max = 20 * self.tick;
             }
             Some(Canary::LoseVote) => {
-                self.members = self.members.max(3);
-                (faults.isolate, faults.split, faults.votes) = (20, 10, 70);
+                (self.members, self.duration) = (3, 1000 * self.tick);
+                (faults.isolate, faults.split, faults.votes) = (20, 10, 90);
+                (faults.flip, faults.replace, faults.back_at_once) = (0, 0, true);
                 (self.pre_vote, self.election_ticks) = (false, 5);
                 (self.links.late, self.links.late_max) = (300, 4 * self.tick);
             }
@@ -244,6 +247,7 @@ impl Faults {
             defragment: weight(),
             checkpoint: weight(),
             votes: weight() * 2,
+            back_at_once: false,
             interval: if rng.u32(0..12) == 0 { 0 } else { tick * rng.u64(2..30) },
         }
     }

@@ -1,6 +1,5 @@
 //! Some seeds, and every planted bug.
 
-use std::ops::Range;
 use std::panic::catch_unwind;
 
 use super::settings::SECOND;
@@ -43,41 +42,40 @@ fn a_seed_gives_the_same_run_every_time() {
 }
 
 /// One of the first seeds finds the bug, be it by a checker or because the code finds itself wrong.
-fn finds(canary: Canary, seeds: Range<u64>) {
+fn finds(canary: Canary, seeds: u64) {
     let is_found = |seed: &u64| {
         let settings = Settings::of(*seed, Some(canary));
         catch_unwind(|| run(settings)).map_or(true, |outcome| outcome.is_err())
     };
-    assert!(seeds.clone().any(|seed| is_found(&seed)), "{canary:?} is not found by {seeds:?}");
+    assert!((0..seeds).any(|seed| is_found(&seed)), "{canary:?} is not found by {seeds} seeds");
 }
 
 #[test]
 fn finds_an_acknowledgement_before_its_write_is_durable() {
-    finds(Canary::AckBeforeDurable, 0..200);
+    finds(Canary::AckBeforeDurable, 200);
 }
 
 #[test]
 fn finds_a_read_context_that_is_used_again() {
-    finds(Canary::ReuseReadContext, 0..200);
+    finds(Canary::ReuseReadContext, 200);
 }
 
-/// Later seeds than the first: it takes 69 of those, which is long in a debug build.
 #[test]
 fn finds_a_vote_that_is_lost() {
-    finds(Canary::LoseVote, 60..260);
+    finds(Canary::LoseVote, 200);
 }
 
 #[test]
 fn finds_an_entry_that_is_applied_twice() {
-    finds(Canary::ApplyTwice, 0..200);
+    finds(Canary::ApplyTwice, 200);
 }
 
 #[test]
 fn finds_a_tail_that_is_not_checked() {
-    finds(Canary::SkipTailCheck, 0..200);
+    finds(Canary::SkipTailCheck, 200);
 }
 
 #[test]
 fn finds_a_revision_that_is_split() {
-    finds(Canary::SplitRevision, 0..200);
+    finds(Canary::SplitRevision, 200);
 }
