@@ -394,8 +394,9 @@ impl Cluster {
                 self.lose(id, Loss::Power);
                 Ok(())
             }
-            // Room for some elections is kept; a member that needs more on a full disk ends.
-            End::Fatal(reason) if member.is_disk_bad && reason.contains("the disk is full") => {
+            // Room for some elections is kept. A member that needs more ends, if its disk is full, or so slow that the next of
+            // these small segments is not there yet.
+            End::Fatal(reason) if reason.contains("the log has no room") => {
                 self.lose(id, Loss::Kill);
                 Ok(())
             }
