@@ -1,9 +1,8 @@
 //! What once went wrong in etcd, as its robustness tests keep it, each as the trouble that brought it about.
 //!
-//! A scenario shapes what a seed draws; the checkers are the same. Two reports are of other kinds: 14571 (enabling auth
-//! made members differ) cannot apply before there is auth; 20271 and 18055 were of a file swapped in beneath a
-//! defragmentation or another swap, where Urd has one owner of file and store, who does one of these at a time: they are
-//! here all the same.
+//! A scenario shapes what a seed draws; the checkers are the same. One report has none: 14571 (enabling auth made members
+//! differ) cannot apply before there is auth. Two, 18055 and 20271, were of a file swapped in beneath another swap or a
+//! defragmentation; Urd has one owner of file and store, who does one of these at a time, and they are here all the same.
 
 use super::settings::{Faults, Links, MILLISECOND, Settings};
 
