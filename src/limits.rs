@@ -75,6 +75,8 @@ pub const CHECKPOINT_HEAP_PAGES: u64 = 512 * MIB as u64 / 4096;
 pub const RELOCATE_LEAVES_PER_SLICE: usize = 64;
 /// Pages that one background slice takes out of the heap.
 pub const TIDY_PAGES_PER_SLICE: usize = 256;
+/// The longest pause between two pieces of a checkpoint, which has at most 256 where memory made it begin.
+pub const CHECKPOINT_PAUSE_MAX: Duration = Duration::from_millis(50);
 /// How long to wait before another try, after a checkpoint found no room.
 pub const CHECKPOINT_RETRY: Duration = Duration::from_secs(10);
 
@@ -117,6 +119,8 @@ pub const PEER_MESSAGE_BYTES_MAX: usize =
 pub const PEER_CONTROL_BYTES_MAX: usize = 64 * 1024;
 /// Entries in one message: raft fills it by bytes, and an entry takes four at least.
 pub const PEER_ENTRIES_PER_MESSAGE_MAX: usize = BATCH_BYTES / 4;
+/// How long a message waits that only says how far the log is committed: the next entry says the same.
+pub const NOTICE_DELAY: Duration = Duration::from_micros(200);
 /// Messages are gathered for one write up to this size.
 pub const PEER_GATHER_BYTES: usize = 256 * 1024;
 /// A question's or an answer's body.

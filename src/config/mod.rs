@@ -241,6 +241,22 @@ impl Config {
         Identity { member, cluster: identity::cluster_id(&ids) }
     }
 
+    /// This member's number among those of the initial cluster that are on its host, as their peer URLs say; `None` if it
+    /// knows of no other there.
+    pub fn place_on_host(&self) -> Option<usize> {
+        let (_, own_host, own_port) =
+            self.initial_cluster.members.get(&self.name)?.first()?.place();
+        let firsts = self.initial_cluster.members.values().filter_map(|urls| urls.first());
+        let mut ports: Vec<u16> = firsts
+            .map(Url::place)
+            .filter(|(_, host, _)| *host == own_host)
+            .map(|(_, _, port)| port)
+            .collect();
+        ports.sort_unstable();
+        let has_others = ports.len() > 1;
+        ports.iter().position(|port| *port == own_port).filter(|_| has_others)
+    }
+
     /// The members of the initial cluster with their ids, in the order of these.
     pub fn first_members(&self) -> Vec<FirstMember> {
         let token = &self.initial_cluster_token;

@@ -437,6 +437,23 @@ fn check_refusals(refusals: &[(&str, u8, &str)]) {
 }
 
 #[test]
+fn members_of_one_host_know_their_places() {
+    let place = |name: &str, cluster: &str| {
+        let own = cluster.split(',').find_map(|member| member.strip_prefix(&format!("{name}=")));
+        let own = own.expect("a member of the cluster");
+        let arguments = format!(
+            "--name {name} --initial-cluster {cluster} --initial-advertise-peer-urls {own}"
+        );
+        run(&arguments, &[]).0.place_on_host()
+    };
+    let cluster =
+        "c=http://127.0.0.1:3,a=http://127.0.0.1:1,b=http://localhost:2,d=http://10.0.0.9:1";
+    let places = ["a", "b", "c", "d"].map(|name| place(name, cluster));
+    assert_eq!(places, [Some(0), Some(1), Some(2), None]);
+    assert_eq!(run("", &[]).0.place_on_host(), None);
+}
+
+#[test]
 fn the_environment_fills_what_flags_leave() {
     let (config, warnings) =
         run("", &["ETCD_NAME=e", "ETCD_PRE_VOTE=0", "ETCD_DATA_DIR=", "PATH=/"]);

@@ -161,7 +161,7 @@ pub struct Turn<P, R> {
     pub leases: Vec<LeaseChange>,
     /// Whether the members, or what is known of them, have changed.
     pub members_changed: bool,
-    /// Proposals whose outcome will not be known here: who leads has changed.
+    /// Proposals whose outcome will not be known here: an entry of a later leader was applied before they were.
     pub lost: Vec<P>,
     /// Reads that may go on: all they must see is applied.
     pub readable: Vec<R>,
@@ -441,6 +441,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             let members: *const Members = self.store.members();
             let settled = self.pending.settle(&entry.context);
             let is_conf_change = entry.entry_type != EntryType::EntryNormal;
+            turn.lost.extend(self.pending.outlive(entry.term));
             let outcomes = replay::apply(&mut self.store, entry)?;
             if is_conf_change {
                 self.follow_members(turn)?;

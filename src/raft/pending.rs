@@ -4,8 +4,10 @@
 //! here. The entry's context names it instead: whoever proposed an entry recognises it when it is applied. A name is
 //! never used twice, so an entry of an earlier start, or of another member, is nobody's.
 //!
-//! What becomes of a proposal may never be heard: its message was lost, or another leader replaced its entry. So all are
-//! given up when the leader changes, and each after a time ([`Pending::expire`]); both say that the outcome is unknown.
+//! What becomes of a proposal may never be heard: its message was lost, or another leader replaced its entry. Once an entry
+//! of a later term is applied, those of earlier terms that are in the log at all have been applied before it: who still
+//! waits is given up ([`Pending::outlive`]). And each is after a time ([`Pending::expire`]). Both say that the outcome is
+//! unknown: a proposal may still be on its way to a member that leads later.
 
 use std::collections::BTreeMap;
 
@@ -52,8 +54,17 @@ pub struct Pending<P> {
     member: MemberId,
     start: u64,
     sequence: u64,
-    /// By number, each with the tick at which it was proposed. Invariant: ticks never fall.
-    waiting: BTreeMap<u64, (u64, P)>,
+    /// By number. Invariant: ticks and terms never fall.
+    waiting: BTreeMap<u64, Waiting<P>>,
+}
+
+/// A proposal that waits.
+#[derive(Debug)]
+struct Waiting<P> {
+    /// When it was proposed.
+    tick: u64,
+    term: u64,
+    proposal: P,
 }
 
 impl<P> Pending<P> {
@@ -68,10 +79,10 @@ impl<P> Pending<P> {
         ProposalId { member: self.member, start: self.start, sequence: self.sequence }
     }
 
-    /// Notes that the proposal that was named last was made, at `tick`.
-    pub fn push(&mut self, id: ProposalId, tick: u64, proposal: P) {
+    /// Notes that the proposal that was named last was made, at `tick` and in `term`.
+    pub fn push(&mut self, id: ProposalId, tick: u64, term: u64, proposal: P) {
         assert_eq!(id.sequence, self.sequence, "proposals wait in the order of their names");
-        self.waiting.insert(id.sequence, (tick, proposal));
+        self.waiting.insert(id.sequence, Waiting { tick, term, proposal });
     }
 
     /// An entry with `context` was applied: whose it is, if somebody here waits for it.
@@ -80,23 +91,32 @@ impl<P> Pending<P> {
         if (id.member, id.start) != (self.member, self.start) {
             return None;
         }
-        self.waiting.remove(&id.sequence).map(|(_, proposal)| proposal)
+        self.waiting.remove(&id.sequence).map(|waiting| waiting.proposal)
     }
 
     /// Gives up on all that were proposed before `tick`.
     pub fn expire(&mut self, tick: u64) -> Vec<P> {
-        let mut expired = Vec::new();
-        while let Some(first) = self.waiting.first_entry()
-            && first.get().0 < tick
-        {
-            expired.push(first.remove().1);
-        }
-        expired
+        self.give_up_while(|first| first.tick < tick)
     }
 
-    /// Gives up on all: who leads has changed, and their outcome is unknown.
+    /// Gives up on all that were proposed before `term`, an entry of which was applied.
+    pub fn outlive(&mut self, term: u64) -> Vec<P> {
+        self.give_up_while(|first| first.term < term)
+    }
+
+    /// Gives up on all: nothing will be applied here any more.
     pub fn fail_all(&mut self) -> Vec<P> {
-        std::mem::take(&mut self.waiting).into_values().map(|(_, proposal)| proposal).collect()
+        self.give_up_while(|_| true)
+    }
+
+    fn give_up_while(&mut self, is_over: impl Fn(&Waiting<P>) -> bool) -> Vec<P> {
+        let mut over = Vec::new();
+        while let Some(first) = self.waiting.first_entry()
+            && is_over(first.get())
+        {
+            over.push(first.remove().proposal);
+        }
+        over
     }
 
     /// How many wait.
@@ -118,7 +138,7 @@ mod tests {
         let mut pending = Pending::new(MemberId(7), 3);
         let names = proposals.iter().map(|(tick, proposal)| {
             let id = pending.name();
-            pending.push(id, *tick, *proposal);
+            pending.push(id, *tick, tick / 2, *proposal);
             id.to_bytes()
         });
         let names = names.collect();
@@ -161,5 +181,14 @@ mod tests {
         assert_eq!(pending.expire(3), ["a", "b"]);
         assert_eq!(pending.settle(&names[0]), None, "applied after all, and nobody waits");
         assert_eq!(pending.fail_all(), ["c"]);
+    }
+
+    #[test]
+    fn those_of_terms_that_are_over_are_given_up() {
+        let (mut pending, names) = pending(&[(2, "a"), (3, "b"), (4, "c")]);
+        assert_eq!(pending.outlive(1), [""; 0]);
+        assert_eq!(pending.settle(&names[0]), Some("a"));
+        assert_eq!(pending.outlive(2), ["b"]);
+        assert_eq!(pending.len(), 1);
     }
 }

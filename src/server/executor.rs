@@ -24,7 +24,7 @@ use super::shard::{Shard, Shared, Uplink};
 use super::start::RunError;
 use super::warming::Warming;
 use super::{
-    CHECKPOINT_FILE, Said, auto_compaction, bootstrap, corruption, discovery, publish, random,
+    CHECKPOINT_FILE, Said, auto_compaction, bootstrap, corruption, cpus, discovery, publish, random,
 };
 use crate::config::AutoCompaction;
 use crate::limits;
@@ -68,6 +68,12 @@ type LogEnd = (
 
 impl LogExecutor {
     pub(super) async fn run(mut self, log_ends: Vec<LogEnd>) -> Result<(), RunError> {
+        let cpus = self.cpus.clone();
+        // Its one thread writes checkpoints.
+        let made = glommio::executor().spawn_blocking(move || cpus::make_background(&cpus)).await;
+        if let Err(error) = made {
+            tracing::info!(%error, "checkpoints are written at the shards' own priority");
+        }
         let inbox = Rc::new(Inbox::new(Warming::new(&self.cpus)));
         let local = Shard::new(0, Arc::clone(&self.shared), Uplink::Local(Rc::clone(&inbox)));
         let compacting = auto_compaction::run(Rc::clone(&local), self.auto_compaction);

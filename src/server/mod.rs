@@ -270,9 +270,15 @@ impl Member<'_> {
                 chosen.clone()
             }
         };
-        let addresses: Vec<SocketAddr> =
-            self.config.listen_client_urls.iter().map(ListenUrl::address).collect();
-        Ok(cpus::assign(self.config.shards, &chosen, &(&self.config.name, addresses)))
+        let place = match self.config.place_on_host() {
+            Some(number) => cpus::Place::OnHost(number),
+            None => {
+                let addresses: Vec<SocketAddr> =
+                    self.config.listen_client_urls.iter().map(ListenUrl::address).collect();
+                cpus::Place::of_salt(&(&self.config.name, addresses))
+            }
+        };
+        Ok(cpus::assign(self.config.shards, &chosen, place))
     }
 
     fn shared(&self, shards: usize) -> Result<Shared, RunError> {

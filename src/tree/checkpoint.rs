@@ -41,7 +41,7 @@ use crate::ids::PageId;
 /// Pages that go into one write, where they lie side by side.
 const WRITE_PAGES: usize = 64;
 /// Pages, or runs, after which what was written is flushed, so that a log write beside it does not wait for all of it.
-pub(super) const FLUSH_PAGES: usize = 2048;
+pub(super) const FLUSH_PAGES: usize = 512;
 /// The file grows by this much at once.
 pub(super) const GROWTH_BYTES: u64 = 16 << 20;
 
@@ -396,11 +396,27 @@ impl Checkpoint {
     /// # Errors
     /// See [`Failure`].
     pub async fn write<D: Disk>(self, file: &CheckpointFile<D>) -> Result<Written, Failure> {
+        self.write_with_pauses(file, async |_| ()).await
+    }
+
+    /// The same, with `pause` awaited between two pieces of at most 512 pages: it is told which part of the pages, 0 to 1,
+    /// has been written.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn write_with_pauses<D: Disk>(
+        self,
+        file: &CheckpointFile<D>,
+        mut pause: impl AsyncFnMut(f64),
+    ) -> Result<Written, Failure> {
         if let Err((bytes, source)) = file.make_room(self.meta.end).await {
             let (file, checkpoint) = (file.path(), Box::new(self));
             return Err(Failure::Full { file, bytes, source, checkpoint });
         }
-        for ids in self.pages.chunks(FLUSH_PAGES) {
+        for (nth, ids) in self.pages.chunks(FLUSH_PAGES).enumerate() {
+            if nth > 0 {
+                pause((nth * FLUSH_PAGES) as f64 / self.pages.len() as f64).await;
+            }
             let (snapshot, ids) = (self.snapshot.clone(), ids.to_vec());
             file.write(Pieces { snapshot, ids, next: 0 }).await?;
             file.flush().await?;

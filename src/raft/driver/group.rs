@@ -172,7 +172,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         let context = Bytes::copy_from_slice(&id.to_bytes());
         match self.step_proposal(Entry { data: batch, context, ..Entry::default() }) {
             Ok(()) => {
-                self.pending.push(id, self.ticks, proposal);
+                self.pending.push(id, self.ticks, self.node.raft.term, proposal);
                 Ok(())
             }
             Err(_) => Err((Unavailable::NoLeader, proposal)),
@@ -183,7 +183,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// back as from [`Driver::propose`].
     pub fn name_change(&mut self, batch: &[u8], proposal: P) -> Bytes {
         let id = self.pending.name();
-        self.pending.push(id, self.ticks, proposal);
+        self.pending.push(id, self.ticks, self.node.raft.term, proposal);
         let mut context = BytesMut::with_capacity(ProposalId::BYTES + batch.len());
         context.put_slice(&id.to_bytes());
         context.put_slice(batch);
@@ -308,12 +308,12 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         self.node.raft.state != StateRole::Leader || self.node.raft.commit_to_current_term()
     }
 
-    /// When another member leads, what waited for the one before will not be heard of.
+    /// When another member leads, reads that waited for the one before will not be heard of. Proposals may: it has their
+    /// entries, or will replace them.
     pub(super) fn follow_leader(&mut self, turn: &mut Turn<P, R>) {
         let leader = self.node.raft.leader_id;
         let before = std::mem::replace(&mut self.leader, leader);
         if before != leader && before != 0 {
-            turn.lost.extend(self.pending.fail_all());
             turn.unreadable.extend(self.rounds.take_all());
             self.catching_up.clear();
         }

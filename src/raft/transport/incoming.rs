@@ -59,7 +59,12 @@ pub(super) async fn serve(inner: Rc<Inner>, accepted: AcceptedTcpStream) {
     let peer = inner.peer(hello.from);
     let ended = match (hello.purpose, peer) {
         (Purpose::Control | Purpose::Bulk, Some(peer)) => {
-            take_messages(&inner, &peer, hello.purpose, &mut reader, &writer).await
+            let taken = take_messages(&inner, &peer, hello.purpose, &mut reader, &writer);
+            let gone = async {
+                peer.has_gone().await;
+                Ok(())
+            };
+            or(taken, gone).await
         }
         (Purpose::Snapshot, Some(peer)) => take_snapshot(&inner, &peer, reader, writer).await,
         (Purpose::Question, peer) => answer(&inner, peer.as_deref(), &mut reader, &writer).await,

@@ -363,8 +363,7 @@ impl Transport {
                 {
                     glommio::timer::sleep(patience / 20).await;
                 }
-                peer.is_leaving.set(true);
-                peer.wake_all();
+                peer.leave();
             })
             .detach();
         }

@@ -31,6 +31,8 @@ pub(super) struct Peer {
     pub(super) incoming_since: Cell<Option<Instant>>,
     /// It is no peer any more: what is queued leaves, and nothing else.
     pub(super) is_leaving: Cell<bool>,
+    /// Its own connections to this member end.
+    left: Notify,
     /// The last reason of a failure that was logged, so that each is once.
     said: RefCell<String>,
     random: RefCell<SplitMix64>,
@@ -187,6 +189,7 @@ impl Peer {
             outgoing_since: Cell::new(None),
             incoming_since: Cell::new(None),
             is_leaving: Cell::new(false),
+            left: Notify::new(),
             said: RefCell::default(),
             random: RefCell::new(SplitMix64::new(seed ^ id.0)),
         })
@@ -214,8 +217,22 @@ impl Peer {
         !is_append
     }
 
+    /// It is no peer any more. Its own connections are closed, so that it dials again, and hears why it is refused.
+    pub(super) fn leave(&self) {
+        self.is_leaving.set(true);
+        self.wake_all();
+        self.left.notify_waiters();
+    }
+
+    /// Until it is no peer any more.
+    pub(super) async fn has_gone(&self) {
+        while !self.is_leaving.get() {
+            self.left.notified().await;
+        }
+    }
+
     /// Lets its tasks look whether they are to end.
-    pub(super) fn wake_all(&self) {
+    fn wake_all(&self) {
         self.control.wake();
         self.bulk.wake();
         self.questions.wake.notify_one();

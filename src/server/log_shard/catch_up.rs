@@ -18,6 +18,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use protobuf::Message as _;
 use raft::eraftpb::Message;
@@ -32,6 +33,9 @@ use crate::server::CHECKPOINT_FILE;
 use crate::store::{Store, View};
 use crate::tree::checkpoint::Opened;
 use crate::tree::import::{Import, Incoming};
+
+/// The longest pause between two chunks of a state.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// Where states of other members arrive.
 pub struct Receiving<D: Disk> {
@@ -51,6 +55,11 @@ pub(super) struct Installing<D: Disk> {
     message: Message,
     opened: Opened<D>,
     verdict: oneshot::Sender<Result<(), String>>,
+}
+
+/// Behind a chunk of a state, half of the time is left to others: the medium, the network, both ends' processors.
+async fn leave_room(begun: Instant) {
+    glommio::timer::sleep(begun.elapsed().min(PAUSE_MAX)).await;
 }
 
 impl<D: Disk + 'static> Receiving<D> {
@@ -102,7 +111,9 @@ impl<D: Disk + 'static> Receiving<D> {
             match reader.next().await {
                 // A chunk that is refused takes the file with it.
                 Ok(Some(chunk)) => {
+                    let begun = Instant::now();
                     import = import.write(&chunk).await.map_err(|error| error.to_string())?;
+                    leave_room(begun).await;
                 }
                 Ok(None) => break,
                 Err(error) => {
@@ -141,7 +152,12 @@ impl<D: Disk + 'static> LogShard<D> {
                 }
                 Ok(header) => {
                     let mut export = Some(view.export());
+                    let mut begun: Option<Instant> = None;
                     let next = async || {
+                        if let Some(begun) = begun {
+                            leave_room(begun).await;
+                        }
+                        begun = Some(Instant::now());
                         let mut source = export.take().ok_or("the one before has failed")?;
                         // A page that was evicted is waited for there, not here.
                         let (source, chunk) = glommio::executor()

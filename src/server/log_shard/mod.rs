@@ -18,6 +18,7 @@
 
 mod catch_up;
 mod membership;
+mod notices;
 mod peers;
 mod proposals;
 pub mod question;
@@ -38,6 +39,7 @@ use urd_wal::{Completed, Prepared, Waiting, WriteError};
 pub use self::catch_up::Receiving;
 use self::catch_up::{Installing, Received};
 pub use self::membership::Membership;
+use self::notices::Notices;
 pub use self::peers::Doorkeeper;
 use self::peers::{Asker, FromPeer, RemoteQuestions};
 pub use self::proposals::Part;
@@ -72,6 +74,8 @@ pub struct Inbox<D: Disk> {
     written: RefCell<VecDeque<Result<Completed, WriteError>>>,
     prepared: RefCell<Option<Prepared<D>>>,
     checkpointed: RefCell<Option<Result<Written, checkpoint::Failure>>>,
+    /// See `notices`.
+    notices_due: Cell<bool>,
     /// This executor has served reads since the last pass.
     reads_seen: Cell<bool>,
     /// How long a log write typically takes.
@@ -92,6 +96,7 @@ impl<D: Disk> Inbox<D> {
             written: RefCell::default(),
             prepared: RefCell::default(),
             checkpointed: RefCell::default(),
+            notices_due: Cell::new(false),
             reads_seen: Cell::new(false),
             write_time: Cell::new(2 * limits::LONE_WRITE_TIME_MAX),
             signal: Signal::default(),
@@ -177,6 +182,7 @@ pub struct LogShard<D: Disk> {
     ports: Vec<Rc<Port>>,
     inbox: Rc<Inbox<D>>,
     transport: Rc<Transport>,
+    notices: Notices,
     queue: VecDeque<Queued>,
     queued_requests: usize,
     queued_bytes: usize,
@@ -277,6 +283,7 @@ impl<D: Disk + 'static> LogShard<D> {
             ports,
             inbox,
             transport,
+            notices: Notices::default(),
             queue: VecDeque::new(),
             queued_requests: 0,
             queued_bytes: 0,
@@ -308,6 +315,7 @@ impl<D: Disk + 'static> LogShard<D> {
 
     /// One pass; see the module's page. True when background work is left for another pass.
     fn pass(&mut self) -> Result<bool, Failure> {
+        self.note_notices_due();
         let mut more = self.take_inbox()?;
         if self.is_installing {
             // Nothing may step between the question whether raft wants a state and its taking over.
@@ -334,12 +342,14 @@ impl<D: Disk + 'static> LogShard<D> {
         more |= self.defragment();
         self.publish();
         if applied.members_changed {
+            self.send_all_notices();
             self.follow_members();
         }
         self.follow_leases(&applied.leases);
         self.count(&applied);
         self.answer(applied);
         self.answer_about_leases();
+        self.send_notices();
         self.follow_transfers();
         more |= !self.driver.tidy();
         self.prepare();
@@ -355,11 +365,15 @@ impl<D: Disk + 'static> LogShard<D> {
     fn turn(&mut self, waiting: Waiting, applied: &mut Applied) -> Result<(), Failure> {
         while let Some(turn) = self.driver.turn(waiting)? {
             // A leader's appends need not wait for its own disk.
-            self.transport.send(turn.messages);
+            let messages = self.notices.sift(turn.messages, Instant::now());
+            let has_left = messages.is_empty();
+            self.transport.send(messages);
             if let Some(write) = turn.write {
+                // Other members' messages leave before the thread waits: the tasks that send them are runnable by now, and a
+                // new task comes behind them.
                 match waiting {
-                    Waiting::Task => self.start_write(write),
-                    Waiting::Thread => self.write(write)?,
+                    Waiting::Thread if has_left => self.write(write)?,
+                    _ => self.start_write(write),
                 }
             }
             for (message, view) in turn.snapshots {
@@ -556,7 +570,7 @@ impl<D: Disk + 'static> LogShard<D> {
         if self.lessor.wants_to_propose(now) && self.may_propose_about_leases() {
             let published = self.shared.published.load();
             if let Some(batch) = self.lessor.propose(now, &published.view) {
-                self.enqueue(Owner::Lessor, batch);
+                self.enqueue(Owner::Lessor(self.lessor_term), batch);
             }
         }
         more
@@ -620,7 +634,8 @@ impl<D: Disk + 'static> LogShard<D> {
                     Owner::Shard { shard, key } => {
                         self.tell(shard, ToShard::Applied { key, outcomes: own });
                     }
-                    Owner::Lessor => self.lessor.applied(),
+                    Owner::Lessor(term) if self.is_lessors_term(term) => self.lessor.applied(),
+                    Owner::Lessor(_) => {}
                 }
             }
         }

@@ -216,7 +216,12 @@ impl<D: Disk + 'static> LogShard<D> {
         if is_for_leader && self.driver.leader() != Some(self.shared.identity.member) {
             return Ok(());
         }
-        Ok(self.driver.step(message)?)
+        let is_forwarded = message.get_msg_type() == MessageType::MsgPropose;
+        self.driver.step(message)?;
+        if is_forwarded {
+            self.notices.note_forwarded(self.driver.last_index());
+        }
+        Ok(())
     }
 
     fn take_from_peer(&mut self, message: FromPeer) {

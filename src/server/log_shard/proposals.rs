@@ -10,6 +10,7 @@ use urd_wal::disk::Disk;
 use super::super::mesh::{Key, ToShard};
 use super::LogShard;
 use crate::error::Unavailable;
+use crate::ids::Term;
 use crate::limits;
 use crate::store::command::BatchBuilder;
 
@@ -22,8 +23,12 @@ pub struct Part {
 /// Who proposed a batch.
 #[derive(Clone, Copy)]
 pub(super) enum Owner {
-    Shard { shard: usize, key: Key },
-    Lessor,
+    Shard {
+        shard: usize,
+        key: Key,
+    },
+    /// In this term.
+    Lessor(Term),
 }
 
 /// A batch that waits to be proposed, of one shard or joined of several.
@@ -43,8 +48,9 @@ impl<D: Disk + 'static> LogShard<D> {
 
     /// What the lessor wanted to say in an earlier term must not be said in a later one: it may be wrong by then.
     pub(super) fn forget_lessors_batch(&mut self) {
-        let is_lessors =
-            |queued: &Queued| queued.parts.iter().any(|part| matches!(part.owner, Owner::Lessor));
+        let is_lessors = |queued: &Queued| {
+            queued.parts.iter().any(|part| matches!(part.owner, Owner::Lessor(_)))
+        };
         if let Some(at) = self.queue.iter().position(is_lessors)
             && let Some(Queued { parts, batch, .. }) = self.queue.remove(at)
         {
@@ -66,14 +72,14 @@ impl<D: Disk + 'static> LogShard<D> {
         }
     }
 
-    /// Whether one request is all there is to do, and soon done: then the thread waits for its write. Whoever comes
-    /// meanwhile could not have been written earlier, since a small write waits for the one before it. With other members
-    /// the thread has their messages to send meanwhile.
+    /// Whether one request is all there is to do, and soon done: then the thread waits for its write, once the messages
+    /// for other members have left. Whoever comes meanwhile could not have been written earlier, since a small write waits
+    /// for the one before it.
     pub(super) fn is_lone_request(&self) -> bool {
         self.queued_requests == 1
             && self.driver.writes_in_flight() == 0
             && self.is_quick_to_write()
-            && self.driver.is_alone()
+            && (self.driver.is_alone() || self.driver.leads())
     }
 
     /// Whether a few entries of the leader's are all there is to do, and soon done: then the thread waits for their write,
@@ -162,6 +168,11 @@ impl<D: Disk + 'static> LogShard<D> {
         }
     }
 
+    /// Whether the lessor still waits for what it proposed in `term`: what it is told of another term is not about that.
+    pub(super) fn is_lessors_term(&self, term: Term) -> bool {
+        self.lessor.leads() && self.lessor_term == term
+    }
+
     pub(super) fn fail(&mut self, parts: Vec<Part>, unavailable: Unavailable) {
         for Part { owner, requests } in parts {
             self.shared.metrics.failed(requests);
@@ -169,7 +180,10 @@ impl<D: Disk + 'static> LogShard<D> {
                 Owner::Shard { shard, key } => {
                     self.tell(shard, ToShard::Failed { key, unavailable });
                 }
-                Owner::Lessor => self.lessor.failed(Instant::now(), unavailable),
+                Owner::Lessor(term) if self.is_lessors_term(term) => {
+                    self.lessor.failed(Instant::now(), unavailable);
+                }
+                Owner::Lessor(_) => {}
             }
         }
     }

@@ -70,18 +70,27 @@ impl<D: Disk + 'static> LogShard<D> {
     /// Begins a checkpoint when one is wanted or due.
     pub(super) fn checkpoint(&mut self) {
         let sizes = self.driver.statistics();
+        self.checkpoints.tell_pace(self.driver.since_checkpoint(), &sizes);
         let is_due = || self.checkpoints.is_due(self.driver.since_checkpoint(), &sizes);
         if self.driver.is_checkpointing() || (self.wanted.is_none() && !is_due()) {
             return;
         }
-        let cut = self.wanted.take().is_some_and(|wanted| wanted.cut);
+        // Somebody waits for one that is wanted.
+        let (is_wanted, cut) = match self.wanted.take() {
+            Some(wanted) => (true, wanted.cut),
+            None => (false, false),
+        };
         let checkpoint = self.driver.begin_checkpoint();
-        self.checkpoints.begin();
+        let pace = self.checkpoints.begin();
         let (file, inbox) = (Rc::clone(&self.checkpoints.file), Rc::clone(&self.inbox));
         let shared = Arc::clone(&self.shared);
         let write = async move {
             let (start, bytes) = (Instant::now(), checkpoint.bytes());
-            let mut written = checkpoint.write(&file).await;
+            let pause = async |part| match is_wanted {
+                true => {}
+                false => pace.keep(part).await,
+            };
+            let mut written = checkpoint.write_with_pauses(&file, pause).await;
             if let Ok(checkpoint) = &written {
                 tracing::debug!(bytes, took = ?start.elapsed(), "wrote a checkpoint");
                 shared.metrics.checkpoint(start.elapsed());

@@ -34,7 +34,8 @@ pub(super) const CHECKPOINT: &str = "checkpoint";
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Owner {
     Call(CallId),
-    Lessor,
+    /// In this term.
+    Lessor(Term),
     /// The member's own, or an operator's: nobody waits for it.
     Nobody,
 }
@@ -333,7 +334,7 @@ impl Process {
         if self.lessor.wants_to_propose(now)
             && let Some(batch) = self.lessor.propose(now, &self.view)
         {
-            self.queue.push_back((Owner::Lessor, batch));
+            self.queue.push_back((Owner::Lessor(self.lessor_term), batch));
         }
         more || self.lessor.wants_to_propose(now)
     }
@@ -372,6 +373,11 @@ impl Process {
         true
     }
 
+    /// As in the log shard.
+    fn is_lessors_term(&self, term: Term) -> bool {
+        self.lessor.leads() && self.lessor_term == term
+    }
+
     /// What was never proposed.
     fn refuse(&mut self, parts: Vec<Part>, reason: &str, now: Instant) {
         for Part { owner, .. } in parts {
@@ -379,8 +385,10 @@ impl Process {
                 Owner::Call(call) => {
                     self.effects.replies.push((call, Reply::Refused(reason.to_owned())));
                 }
-                Owner::Lessor => self.lessor.failed(now, Unavailable::NoSpace),
-                Owner::Nobody => {}
+                Owner::Lessor(term) if self.is_lessors_term(term) => {
+                    self.lessor.failed(now, Unavailable::NoSpace);
+                }
+                Owner::Lessor(_) | Owner::Nobody => {}
             }
         }
     }
@@ -390,7 +398,10 @@ impl Process {
         for Part { owner, .. } in parts {
             match owner {
                 Owner::Call(call) => self.effects.replies.push((call, Reply::Unknown)),
-                Owner::Lessor => self.lessor.failed(now, Unavailable::LeaderChanged),
+                Owner::Lessor(term) if self.is_lessors_term(term) => {
+                    self.lessor.failed(now, Unavailable::LeaderChanged);
+                }
+                Owner::Lessor(_) => {}
                 Owner::Nobody => self.is_known = false,
             }
         }
@@ -421,7 +432,7 @@ impl Process {
         let still_leads = self.leads() && self.driver.term() == self.lessor_term;
         if self.lessor.leads() && !still_leads {
             self.lessor.demote(now);
-            self.queue.retain(|(owner, _)| !matches!(owner, Owner::Lessor));
+            self.queue.retain(|(owner, _)| !matches!(owner, Owner::Lessor(_)));
         }
     }
 
@@ -437,8 +448,10 @@ impl Process {
                     (Owner::Call(call), Some(Err(rejected))) => {
                         self.effects.replies.push((call, Reply::Refused(rejected.to_string())));
                     }
-                    (Owner::Lessor, _) => self.lessor.applied(),
-                    (Owner::Call(_) | Owner::Nobody, _) => {}
+                    (Owner::Lessor(term), _) if self.is_lessors_term(term) => {
+                        self.lessor.applied();
+                    }
+                    (Owner::Call(_) | Owner::Lessor(_) | Owner::Nobody, _) => {}
                 }
             }
         }

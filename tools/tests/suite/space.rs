@@ -9,6 +9,8 @@ use crate::harness::{Client, Launch, Program, Server, http};
 
 const QUOTA: u64 = 16 << 20;
 const VALUE_BYTES: usize = 256 << 10;
+/// Puts after which a member that still takes them has no quota.
+const FILL_MAX: usize = 1000;
 const NO_SPACE: &str = "etcdserver: mvcc: database space exceeded";
 
 fn launch(program: Program) -> Launch {
@@ -21,13 +23,13 @@ fn key(number: usize) -> String {
 
 /// Puts until it is refused. How many were taken.
 async fn fill(client: &mut Client) -> usize {
-    for number in 0..200 {
+    for number in 0..FILL_MAX {
         if let Err(refused) = client.put(put_request(&key(number), &[7; VALUE_BYTES])).await {
             assert_eq!((refused.code(), refused.message()), (Code::ResourceExhausted, NO_SPACE));
             return number;
         }
     }
-    panic!("{} MiB were taken", (200 * VALUE_BYTES) >> 20);
+    panic!("{} MiB were taken", (FILL_MAX * VALUE_BYTES) >> 20);
 }
 
 async fn alarms(client: &mut Client, action: i32, member_id: u64) -> Vec<pb::AlarmMember> {
@@ -67,9 +69,11 @@ async fn full_and_back(program: Program) {
     assert_eq!(alarms(&mut client, 0, 0).await, []);
     let taken = fill(&mut client).await;
     let bytes = (taken * VALUE_BYTES) as u64;
-    // etcd counts what its file has, which grows behind the puts.
-    let most = if program == Program::Etcd { 2 * QUOTA } else { QUOTA };
-    assert!((QUOTA / 2..=most).contains(&bytes), "{bytes} of {QUOTA} bytes were taken");
+    assert!(bytes >= QUOTA / 2, "{bytes} of {QUOTA} bytes were taken");
+    // etcd counts what its file has, which grows behind the puts, as late as a slow disk lets it.
+    if program == Program::Subject {
+        assert!(bytes <= QUOTA, "{bytes} of {QUOTA} bytes were taken");
+    }
     let raised = alarms(&mut client, 0, 0).await;
     assert_eq!(raised.iter().map(|alarm| alarm.alarm).collect::<Vec<_>>(), [1]);
     expect_full(&mut client).await;
