@@ -369,11 +369,9 @@ impl<D: Disk + 'static> LogShard<D> {
             let has_left = messages.is_empty();
             self.transport.send(messages);
             if let Some(write) = turn.write {
-                // Other members' messages leave before the thread waits: the tasks that send them are runnable by now, and a
-                // new task comes behind them.
                 match waiting {
                     Waiting::Thread if has_left => self.write(write)?,
-                    _ => self.start_write(write),
+                    _ => self.start_write(write, waiting),
                 }
             }
             for (message, view) in turn.snapshots {
@@ -472,12 +470,17 @@ impl<D: Disk + 'static> LogShard<D> {
         }
     }
 
-    fn start_write(&mut self, write: Write) {
+    fn start_write(&mut self, write: Write, waiting: Waiting) {
         self.writes_begun += 1;
         self.writing.push_back((self.writes_begun, Instant::now()));
         let inbox = Rc::clone(&self.inbox);
         let shared = Arc::clone(&self.shared);
         glommio::spawn_local(async move {
+            if waiting == Waiting::Thread {
+                // A new task begins at once; the tasks that send messages to other members are runnable by now, and come
+                // before one that yields.
+                futures_lite::future::yield_now().await;
+            }
             let start = Instant::now();
             let result = write.done.await;
             let took = start.elapsed();
