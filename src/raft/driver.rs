@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message};
+use raft::eraftpb::{ConfState, Entry, HardState, Message};
 use raft::{RawNode, StateRole};
 use thiserror::Error;
 use urd_wal::disk::Disk;
@@ -21,12 +21,11 @@ use super::entry::{self, MalformedRecord};
 use super::membership;
 use super::pending::Pending;
 use super::read_index::Rounds;
-use super::replay;
+use super::replay::{self, Unreadable};
 use super::window::Window;
 use crate::ids::{Index, MemberId, Term};
 use crate::limits::{self, WINDOW_BYTES_MAX};
 use crate::random::SplitMix64;
-use crate::store::command::DecodeError;
 use crate::store::lease::LeaseChange;
 use crate::store::members::Members;
 use crate::store::{Outcome, Store, View};
@@ -73,21 +72,13 @@ pub enum Fatal {
     /// A record of the log is not one of ours.
     #[error(transparent)]
     Record(#[from] MalformedRecord),
-    /// An entry's data is not a batch of ours.
+    /// An entry cannot be applied.
     #[error("entry {index}: {source}")]
-    Batch {
+    Unreadable {
         /// The entry.
         index: u64,
         /// What is wrong with it.
-        source: DecodeError,
-    },
-    /// A change of raft's configuration in an entry that is none, or beside other requests.
-    #[error(
-        "entry {index}: a change of the members that does not stand alone, or an entry for one without it"
-    )]
-    Misplaced {
-        /// The entry.
-        index: u64,
+        source: Unreadable,
     },
     /// The log cannot be read back.
     #[error("read the log: {0}")]
@@ -211,9 +202,14 @@ pub struct Driver<D: Disk, P, R> {
     committed: VecDeque<Entry>,
     /// Entries behind this one are not to be applied yet.
     apply_limit: Index,
+    /// The changes of the members among `committed`, each with the write of the log that says it is committed. Until that
+    /// is durable it takes no effect: see the module's page, "Members".
+    changes: VecDeque<(Index, WriteNumber)>,
     /// Readies not yet durable. Invariant: write and ready numbers never fall.
     flights: VecDeque<Flight>,
     last_write: WriteNumber,
+    /// The last write that is durable with all before it.
+    durable: WriteNumber,
     /// The newest hard state, while the log has an older one.
     unsaved: Option<HardState>,
     /// Term and vote as the log has them, or will have when the writes under way are durable.
@@ -303,8 +299,10 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             awaiting_apply: VecDeque::new(),
             committed: VecDeque::new(),
             apply_limit: Index(u64::MAX),
+            changes: VecDeque::new(),
             flights: VecDeque::new(),
             last_write: WriteNumber::default(),
+            durable: WriteNumber::default(),
             unsaved: None,
             voted: (hard_state.term, hard_state.vote),
             leader: 0,
@@ -331,7 +329,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// A write has completed. Some readies may be durable now; the next turn sees what follows from it.
     /// Returns the messages that waited for it.
     pub fn written(&mut self, completed: Completed) -> Vec<Message> {
-        let durable = self.log.completed(completed);
+        self.durable = self.log.completed(completed);
+        let durable = self.durable;
         let mut messages = Vec::new();
         let mut ready = None;
         while let Some(flight) = self.flights.pop_front_if(|flight| flight.write <= durable) {
@@ -340,6 +339,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         }
         if let Some(ready) = ready.filter(|_| !self.is_removed) {
             self.node.on_persist_ready(ready);
+            // There may be no turn: a state that was taken over leaves raft nothing to do, and until it knows, its clock stands.
+            self.report_applied();
         }
         messages
     }
@@ -402,8 +403,12 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             self.voted = (state.term, state.vote);
             self.unsaved = Some(state.clone());
         }
-        turn.write = self.append(waiting, &entries, ready.must_sync())?;
+        let changes = ready.committed_entries().iter().filter(|it| replay::is_conf_change(it));
+        let changes: Vec<u64> = changes.map(|entry| entry.index).collect();
+        let must_save = ready.must_sync() || (!changes.is_empty() && self.unsaved.is_some());
+        turn.write = self.append(waiting, &entries, must_save)?;
         // 3. What is committed can be applied.
+        self.changes.extend(changes.into_iter().map(|index| (Index(index), self.last_write)));
         self.committed.extend(ready.take_committed_entries());
         for state in ready.take_read_states() {
             self.awaiting_apply
@@ -428,7 +433,10 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     }
 
     fn can_apply(&self) -> bool {
-        self.committed.front().is_some_and(|entry| entry.index <= self.apply_limit.0)
+        let Some(Entry { index, .. }) = self.committed.front() else { return false };
+        let waits =
+            |(change, write): &(Index, WriteNumber)| change.0 == *index && *write > self.durable;
+        *index <= self.apply_limit.0 && !self.changes.front().is_some_and(waits)
     }
 
     /// Step 5: committed entries are applied while the disk works.
@@ -440,10 +448,11 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             self.sweeping = true;
             let members: *const Members = self.store.members();
             let settled = self.pending.settle(&entry.context);
-            let is_conf_change = entry.entry_type != EntryType::EntryNormal;
+            let is_conf_change = replay::is_conf_change(&entry);
             turn.lost.extend(self.pending.outlive(entry.term));
             let outcomes = replay::apply(&mut self.store, entry)?;
             if is_conf_change {
+                self.changes.pop_front();
                 self.follow_members(turn)?;
             }
             turn.leases.extend_from_slice(self.store.lease_changes());
@@ -452,26 +461,30 @@ impl<D: Disk, P, R> Driver<D, P, R> {
                 turn.outcomes.push((proposal, outcomes));
             }
         }
-        if self.is_removed {
-            return Ok(());
-        }
-        let log = &self.node.raft.raft_log;
-        // A snapshot that was taken over counts once raft knows it durable.
-        let applied = self.store.applied().0.min(log.committed).min(log.persisted);
-        if applied > log.applied {
-            self.node.advance_apply_to(applied);
+        if !self.is_removed {
+            self.report_applied();
         }
         Ok(())
     }
 
-    /// Appends `entries`, and the hard state if it changed; a changed commit index alone is not worth a write.
+    /// Tells raft how far the store is. A state that was taken over counts once raft knows it durable.
+    fn report_applied(&mut self) {
+        let log = &self.node.raft.raft_log;
+        let applied = self.store.applied().0.min(log.committed).min(log.persisted);
+        if applied > log.applied {
+            self.node.advance_apply_to(applied);
+        }
+    }
+
+    /// Appends `entries`, and the hard state if it changed; a changed commit index alone is worth a write only where a
+    /// change of the members waits for it.
     fn append(
         &mut self,
         waiting: Waiting,
         entries: &[Entry],
-        must_sync: bool,
+        must_save: bool,
     ) -> Result<Option<Write>, Fatal> {
-        if entries.is_empty() && !must_sync {
+        if entries.is_empty() && !must_save {
             return Ok(None);
         }
         let hard_state = self.unsaved.take().map(|state| entry::encode_hard_state(&state));

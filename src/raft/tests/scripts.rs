@@ -15,6 +15,7 @@
 //! add ID NEW   learn ID NEW   promote ID OTHER   remove ID OTHER   start ID   join NEW
 //! move ID OTHER               leadership
 //! crash ID   checkpoint ID   forget ID (the entries in memory that are applied)
+//! late   tell                 senders hear later what became of their states; they hear it
 //! settle                      ticks and deliveries until all are level, then they are compared
 //! state                       each member in numbers
 //! ```
@@ -132,6 +133,8 @@ impl Runner {
             }
             "checkpoint" => group.checkpoint(number(1)),
             "forget" => group.forget_window(number(1)),
+            "late" => group.tells_late = true,
+            "tell" => group.tell_verdicts(),
             "settle" => {
                 group.settle();
                 let applied = group.check_equal();
