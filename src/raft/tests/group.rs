@@ -46,6 +46,8 @@ struct Running {
 
 /// See the module's page.
 pub(super) struct Group {
+    /// Applied entries that a member keeps in memory.
+    window_entries: usize,
     first: Vec<Member>,
     nodes: BTreeMap<u64, Node>,
     /// Messages under way, in the order in which they were sent.
@@ -90,7 +92,13 @@ fn first_member(id: u64) -> Member {
 impl Group {
     /// A new cluster of members 1 to `count`.
     pub(super) fn new(count: u64) -> Self {
+        Self::with_window(count, limits::WINDOW_ENTRIES_MAX)
+    }
+
+    /// One whose members keep so many applied entries in memory.
+    pub(super) fn with_window(count: u64, window_entries: usize) -> Self {
         let mut group = Self {
+            window_entries,
             first: (1..=count).map(first_member).collect(),
             nodes: BTreeMap::new(),
             network: VecDeque::new(),
@@ -133,7 +141,7 @@ impl Group {
             pre_vote: true,
             start: node.starts,
             request_ticks: 50,
-            window_entries: limits::WINDOW_ENTRIES_MAX,
+            window_entries: self.window_entries,
         };
         let driver = GroupDriver::open(&options, log, &recovered, store).expect("a driver");
         node.running = Some(Running { driver, file: opened.file, writes: VecDeque::new() });
