@@ -180,8 +180,8 @@ impl<P, R> Default for Turn<P, R> {
 struct Flight {
     /// The log write that makes it durable: its own, or the last one before it.
     write: WriteNumber,
-    /// raft's number of the ready.
-    ready: u64,
+    /// raft's number of the ready; none of a write that is the log's own.
+    ready: Option<u64>,
     /// Whether the write has a new term or vote.
     has_vote: bool,
     /// Messages that may leave only then.
@@ -208,6 +208,8 @@ pub struct Driver<D: Disk, P, R> {
     /// Readies not yet durable. Invariant: write and ready numbers never fall.
     flights: VecDeque<Flight>,
     last_write: WriteNumber,
+    /// The tick in which it was made.
+    last_write_tick: u64,
     /// The last write that is durable with all before it.
     durable: WriteNumber,
     /// The newest hard state, while the log has an older one.
@@ -302,6 +304,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             changes: VecDeque::new(),
             flights: VecDeque::new(),
             last_write: WriteNumber::default(),
+            last_write_tick: 0,
             durable: WriteNumber::default(),
             unsaved: None,
             voted: (hard_state.term, hard_state.vote),
@@ -334,7 +337,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         let mut messages = Vec::new();
         let mut ready = None;
         while let Some(flight) = self.flights.pop_front_if(|flight| flight.write <= durable) {
-            ready = Some(flight.ready);
+            ready = flight.ready.or(ready);
             messages.extend(flight.messages);
         }
         if let Some(ready) = ready.filter(|_| !self.is_removed) {
@@ -427,7 +430,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             .into_iter()
             .partition(|message| group::depends_on_nothing(message, vote_in_flight));
         self.sort_messages(free, turn);
-        let (write, ready) = (self.last_write, number);
+        let (write, ready) = (self.last_write, Some(number));
         self.flights.push_back(Flight { write, ready, has_vote, messages });
         Ok(())
     }
@@ -499,7 +502,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             .collect();
         let hard_state = hard_state.as_ref().map(|state| &state[..]);
         let write = self.log.append_waiting(waiting, hard_state, &records)?;
-        self.last_write = write.number;
+        (self.last_write, self.last_write_tick) = (write.number, self.ticks);
         let bytes = entries.iter().map(|entry| entry.data.len()).sum();
         self.since_checkpoint.entries += entries.len() as u64;
         self.since_checkpoint.bytes += bytes;

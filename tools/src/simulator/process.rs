@@ -12,7 +12,7 @@ use raft::eraftpb::Message;
 use urd::api::v3::watch::Hub;
 use urd::error::Unavailable;
 use urd::ids::{Index, LeaseId, MemberId, Term};
-use urd::raft::{Driver, Fatal};
+use urd::raft::{Driver, Fatal, Write};
 use urd::server::defragment::{Defragment, Requests, Step};
 use urd::server::lessor::Lessor;
 use urd::store::command::{BatchBuilder, Command};
@@ -71,6 +71,13 @@ pub(super) struct Job {
     pub(super) future: Pin<Box<dyn Future<Output = Done>>>,
     /// Whose state arrives by it: without the link, it breaks off.
     pub(super) receives_from: Option<u64>,
+}
+
+impl Job {
+    fn write(write: Write) -> Self {
+        let future = Box::pin(async move { Done::Write(write.done.await) });
+        Self { future, receives_from: None }
+    }
 }
 
 /// Why a process ends.
@@ -263,6 +270,9 @@ impl Process {
         }
         let (late, again) = self.driver.tick();
         self.readers.extend(again);
+        if let Some(write) = self.driver.vouch() {
+            self.effects.jobs.push(Job::write(write));
+        }
         for parts in late {
             self.fail(parts, now);
         }
@@ -321,8 +331,7 @@ impl Process {
             let Some(turn) = self.driver.turn(waiting)? else { return Ok(()) };
             self.effects.messages.extend(turn.messages);
             if let Some(write) = turn.write {
-                let future = Box::pin(async move { Done::Write(write.done.await) });
-                self.effects.jobs.push(Job { future, receives_from: None });
+                self.effects.jobs.push(Job::write(write));
             }
             self.effects.states.extend(turn.snapshots);
             applied.outcomes.extend(turn.outcomes);
