@@ -28,6 +28,9 @@ pub const PROPOSALS_PER_SHARD_MAX: usize = 65_536;
 pub const PROPOSAL_BYTES_PER_SHARD_MAX: usize = 256 * MIB;
 /// Log writes under way at once.
 pub const LOG_WRITES_IN_FLIGHT: usize = 8;
+/// Ticks of raft's clock without a write to the log until a small one vouches for the last. As many as an election takes:
+/// shorter would write twice for clients that put once in a while.
+pub const LOG_REST_TICKS: u64 = 10;
 
 /// A lone request's write is waited for by the whole shard as long as writes typically take less than this.
 pub const LONE_WRITE_TIME_MAX: Duration = Duration::from_millis(1);

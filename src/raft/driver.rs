@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message};
+use raft::eraftpb::{ConfState, Entry, HardState, Message};
 use raft::{RawNode, StateRole};
 use thiserror::Error;
 use urd_wal::disk::Disk;
@@ -21,12 +21,11 @@ use super::entry::{self, MalformedRecord};
 use super::membership;
 use super::pending::Pending;
 use super::read_index::Rounds;
-use super::replay;
+use super::replay::{self, Unreadable};
 use super::window::Window;
 use crate::ids::{Index, MemberId, Term};
 use crate::limits::{self, WINDOW_BYTES_MAX};
 use crate::random::SplitMix64;
-use crate::store::command::DecodeError;
 use crate::store::lease::LeaseChange;
 use crate::store::members::Members;
 use crate::store::{Outcome, Store, View};
@@ -73,21 +72,13 @@ pub enum Fatal {
     /// A record of the log is not one of ours.
     #[error(transparent)]
     Record(#[from] MalformedRecord),
-    /// An entry's data is not a batch of ours.
+    /// An entry cannot be applied.
     #[error("entry {index}: {source}")]
-    Batch {
+    Unreadable {
         /// The entry.
         index: u64,
         /// What is wrong with it.
-        source: DecodeError,
-    },
-    /// A change of raft's configuration in an entry that is none, or beside other requests.
-    #[error(
-        "entry {index}: a change of the members that does not stand alone, or an entry for one without it"
-    )]
-    Misplaced {
-        /// The entry.
-        index: u64,
+        source: Unreadable,
     },
     /// The log cannot be read back.
     #[error("read the log: {0}")]
@@ -189,8 +180,8 @@ impl<P, R> Default for Turn<P, R> {
 struct Flight {
     /// The log write that makes it durable: its own, or the last one before it.
     write: WriteNumber,
-    /// raft's number of the ready.
-    ready: u64,
+    /// raft's number of the ready; none of a write that is the log's own.
+    ready: Option<u64>,
     /// Whether the write has a new term or vote.
     has_vote: bool,
     /// Messages that may leave only then.
@@ -211,9 +202,16 @@ pub struct Driver<D: Disk, P, R> {
     committed: VecDeque<Entry>,
     /// Entries behind this one are not to be applied yet.
     apply_limit: Index,
+    /// The changes of the members among `committed`, each with the write of the log that says it is committed. Until that
+    /// is durable it takes no effect: see the module's page, "Members".
+    changes: VecDeque<(Index, WriteNumber)>,
     /// Readies not yet durable. Invariant: write and ready numbers never fall.
     flights: VecDeque<Flight>,
     last_write: WriteNumber,
+    /// The tick in which it was made.
+    last_write_tick: u64,
+    /// The last write that is durable with all before it.
+    durable: WriteNumber,
     /// The newest hard state, while the log has an older one.
     unsaved: Option<HardState>,
     /// Term and vote as the log has them, or will have when the writes under way are durable.
@@ -303,8 +301,11 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             awaiting_apply: VecDeque::new(),
             committed: VecDeque::new(),
             apply_limit: Index(u64::MAX),
+            changes: VecDeque::new(),
             flights: VecDeque::new(),
             last_write: WriteNumber::default(),
+            last_write_tick: 0,
+            durable: WriteNumber::default(),
             unsaved: None,
             voted: (hard_state.term, hard_state.vote),
             leader: 0,
@@ -331,15 +332,18 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// A write has completed. Some readies may be durable now; the next turn sees what follows from it.
     /// Returns the messages that waited for it.
     pub fn written(&mut self, completed: Completed) -> Vec<Message> {
-        let durable = self.log.completed(completed);
+        self.durable = self.log.completed(completed);
+        let durable = self.durable;
         let mut messages = Vec::new();
         let mut ready = None;
         while let Some(flight) = self.flights.pop_front_if(|flight| flight.write <= durable) {
-            ready = Some(flight.ready);
+            ready = flight.ready.or(ready);
             messages.extend(flight.messages);
         }
         if let Some(ready) = ready.filter(|_| !self.is_removed) {
             self.node.on_persist_ready(ready);
+            // There may be no turn: a state that was taken over leaves raft nothing to do, and until it knows, its clock stands.
+            self.report_applied();
         }
         messages
     }
@@ -402,8 +406,12 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             self.voted = (state.term, state.vote);
             self.unsaved = Some(state.clone());
         }
-        turn.write = self.append(waiting, &entries, ready.must_sync())?;
+        let changes = ready.committed_entries().iter().filter(|it| replay::is_conf_change(it));
+        let changes: Vec<u64> = changes.map(|entry| entry.index).collect();
+        let must_save = ready.must_sync() || (!changes.is_empty() && self.unsaved.is_some());
+        turn.write = self.append(waiting, &entries, must_save)?;
         // 3. What is committed can be applied.
+        self.changes.extend(changes.into_iter().map(|index| (Index(index), self.last_write)));
         self.committed.extend(ready.take_committed_entries());
         for state in ready.take_read_states() {
             self.awaiting_apply
@@ -422,13 +430,16 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             .into_iter()
             .partition(|message| group::depends_on_nothing(message, vote_in_flight));
         self.sort_messages(free, turn);
-        let (write, ready) = (self.last_write, number);
+        let (write, ready) = (self.last_write, Some(number));
         self.flights.push_back(Flight { write, ready, has_vote, messages });
         Ok(())
     }
 
     fn can_apply(&self) -> bool {
-        self.committed.front().is_some_and(|entry| entry.index <= self.apply_limit.0)
+        let Some(Entry { index, .. }) = self.committed.front() else { return false };
+        let waits =
+            |(change, write): &(Index, WriteNumber)| change.0 == *index && *write > self.durable;
+        *index <= self.apply_limit.0 && !self.changes.front().is_some_and(waits)
     }
 
     /// Step 5: committed entries are applied while the disk works.
@@ -440,10 +451,11 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             self.sweeping = true;
             let members: *const Members = self.store.members();
             let settled = self.pending.settle(&entry.context);
-            let is_conf_change = entry.entry_type != EntryType::EntryNormal;
+            let is_conf_change = replay::is_conf_change(&entry);
             turn.lost.extend(self.pending.outlive(entry.term));
             let outcomes = replay::apply(&mut self.store, entry)?;
             if is_conf_change {
+                self.changes.pop_front();
                 self.follow_members(turn)?;
             }
             turn.leases.extend_from_slice(self.store.lease_changes());
@@ -452,26 +464,30 @@ impl<D: Disk, P, R> Driver<D, P, R> {
                 turn.outcomes.push((proposal, outcomes));
             }
         }
-        if self.is_removed {
-            return Ok(());
-        }
-        let log = &self.node.raft.raft_log;
-        // A snapshot that was taken over counts once raft knows it durable.
-        let applied = self.store.applied().0.min(log.committed).min(log.persisted);
-        if applied > log.applied {
-            self.node.advance_apply_to(applied);
+        if !self.is_removed {
+            self.report_applied();
         }
         Ok(())
     }
 
-    /// Appends `entries`, and the hard state if it changed; a changed commit index alone is not worth a write.
+    /// Tells raft how far the store is. A state that was taken over counts once raft knows it durable.
+    fn report_applied(&mut self) {
+        let log = &self.node.raft.raft_log;
+        let applied = self.store.applied().0.min(log.committed).min(log.persisted);
+        if applied > log.applied {
+            self.node.advance_apply_to(applied);
+        }
+    }
+
+    /// Appends `entries`, and the hard state if it changed; a changed commit index alone is worth a write only where a
+    /// change of the members waits for it.
     fn append(
         &mut self,
         waiting: Waiting,
         entries: &[Entry],
-        must_sync: bool,
+        must_save: bool,
     ) -> Result<Option<Write>, Fatal> {
-        if entries.is_empty() && !must_sync {
+        if entries.is_empty() && !must_save {
             return Ok(None);
         }
         let hard_state = self.unsaved.take().map(|state| entry::encode_hard_state(&state));
@@ -486,7 +502,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             .collect();
         let hard_state = hard_state.as_ref().map(|state| &state[..]);
         let write = self.log.append_waiting(waiting, hard_state, &records)?;
-        self.last_write = write.number;
+        (self.last_write, self.last_write_tick) = (write.number, self.ticks);
         let bytes = entries.iter().map(|entry| entry.data.len()).sum();
         self.since_checkpoint.entries += entries.len() as u64;
         self.since_checkpoint.bytes += bytes;

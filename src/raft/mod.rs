@@ -27,7 +27,7 @@
 //! [`pending`] holds proposals by name: each travels in its entry's context, so that whoever made it, leader or follower,
 //! recognises it when it is applied. [`read_index`] holds the rounds of linearizable reads, whose contexts are never
 //! used twice. A new hard state that differs in its commit index only is written with the next entries: after a crash a
-//! lower commit index makes raft commit again what it had, nothing else.
+//! lower commit index makes raft commit again what it had, nothing else. The one exception is a change of the members.
 //!
 //! # Members
 //!
@@ -35,12 +35,19 @@
 //! start, and each change goes through the table first, which may refuse it. A change is one entry of raft's kind whose
 //! context carries our command; one change at a time, as in etcd.
 //!
+//! A change takes effect only once it is durable here that it is committed. A member that had acted on it, and at its
+//! next start went by the members of before, could be elected by a majority of those, while the others go by the change:
+//! two majorities without a member in common, once two changes have passed. So the hard state is written when a change is
+//! committed, and the change is applied behind that write.
+//!
 //! The first members of a new cluster stand in every first member's store from the start, as if each had taken over a
 //! state at index 1. So the log begins at 2, and a member that joins later is always sent a state, with the first
 //! members in it.
 //!
 //! A member that is behind the [`window`] is sent the state that was published last (`server` has the way there);
-//! [`Driver::install`](driver::Driver::install) takes it over.
+//! [`Driver::install`](driver::Driver::install) takes it over. What the sender hears of it
+//! ([`Driver::report_snapshot`](driver::Driver::report_snapshot)) is about that one state; and the entries behind it stay in
+//! the window until the receiver itself has said how far its log is.
 //!
 //! # Who the members are
 //!

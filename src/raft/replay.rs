@@ -3,7 +3,9 @@
 //! A start replays what is known committed and hands the rest to raft ([`Driver::open`](super::Driver::open)). A tool has
 //! no raft: where the member is the only voter it takes all that is durable for committed ([`replay_all`]).
 
+use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, HardState};
+use thiserror::Error;
 use urd_wal::Entries;
 use urd_wal::disk::ReadDisk;
 
@@ -12,7 +14,7 @@ use super::entry;
 use super::pending::ProposalId;
 use crate::ids::{Index, Term};
 use crate::limits;
-use crate::store::command::Batch;
+use crate::store::command::{Batch, DecodeError};
 use crate::store::members::FIRST_INDEX;
 use crate::store::{Outcome, Store};
 
@@ -105,23 +107,55 @@ pub(super) fn apply(store: &mut Store, entry: Entry) -> Result<Vec<Outcome>, Fat
     Ok(store.apply(index, term, &batch))
 }
 
+/// Why no member can apply an entry.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum Unreadable {
+    /// Its data is not a batch of ours.
+    #[error(transparent)]
+    Batch(#[from] DecodeError),
+    /// A change of raft's configuration in an entry that is none, or beside other requests.
+    #[error("a change of the members that does not stand alone, or an entry for one without it")]
+    Misplaced,
+}
+
 /// The requests of an entry. Those that change raft's configuration come one at a time, in raft's own kind of entry,
 /// whose data are for raft and whose context is our batch.
 ///
 /// # Errors
 /// It is not a batch of ours, or not one for that kind of entry.
 pub fn decode_batch(entry: Entry) -> Result<Batch, Fatal> {
-    let Entry { index, entry_type, data, mut context, .. } = entry;
-    let is_conf_change = entry_type != EntryType::EntryNormal;
-    let batch =
-        if is_conf_change { context.split_off(context.len().min(ProposalId::BYTES)) } else { data };
-    let batch = Batch::decode(batch).map_err(|source| Fatal::Batch { index, source })?;
-    let changes = batch.commands().iter().filter(|command| command.is_conf_change()).count();
-    if changes == usize::from(is_conf_change) && (!is_conf_change || batch.len() == 1) {
+    let index = entry.index;
+    let decode = || {
+        let is_conf_change = is_conf_change(&entry);
+        let batch = Batch::decode(batch_bytes(entry))?;
+        let changes = batch.commands().iter().filter(|command| command.is_conf_change()).count();
+        check_kind(is_conf_change, batch.len(), changes)?;
         Ok(batch)
-    } else {
-        Err(Fatal::Misplaced { index })
-    }
+    };
+    decode().map_err(|source| Fatal::Unreadable { index, source })
+}
+
+/// Whether [`decode_batch`] would read an entry that is about to be proposed.
+pub(super) fn check_entry(entry: &Entry) -> Result<(), Unreadable> {
+    let (requests, changes) = Batch::check(batch_bytes(entry.clone()))?;
+    check_kind(is_conf_change(entry), requests, changes)
+}
+
+/// Whether an entry is raft's own kind, for a change of its configuration.
+pub(super) fn is_conf_change(entry: &Entry) -> bool {
+    entry.entry_type != EntryType::EntryNormal
+}
+
+fn batch_bytes(entry: Entry) -> Bytes {
+    let is_conf_change = is_conf_change(&entry);
+    let Entry { data, mut context, .. } = entry;
+    if is_conf_change { context.split_off(context.len().min(ProposalId::BYTES)) } else { data }
+}
+
+fn check_kind(is_conf_change: bool, requests: usize, changes: usize) -> Result<(), Unreadable> {
+    let is_alone = changes == 1 && requests == 1;
+    let fits = if is_conf_change { is_alone } else { changes == 0 };
+    if fits { Ok(()) } else { Err(Unreadable::Misplaced) }
 }
 
 /// Reads entries `low..=high` in bounded pieces.

@@ -284,21 +284,40 @@ pub enum DecodeError {
 
 impl Batch {
     /// Reads an entry. The requests' keys and values share its memory.
-    pub fn decode(mut entry: Bytes) -> Result<Self, DecodeError> {
+    pub fn decode(entry: Bytes) -> Result<Self, DecodeError> {
+        let mut commands = Vec::new();
+        Self::for_each_request(entry, |command| commands.push(command))?;
+        Ok(Self { commands })
+    }
+
+    /// Whether [`Batch::decode`] would read the entry, of which nothing is kept. Returns how many requests it has, and how
+    /// many of them are [changes of the configuration](Command::is_conf_change).
+    pub fn check(entry: Bytes) -> Result<(usize, usize), DecodeError> {
+        let (mut requests, mut changes) = (0, 0);
+        Self::for_each_request(entry, |command| {
+            requests += 1;
+            changes += usize::from(command.is_conf_change());
+        })?;
+        Ok((requests, changes))
+    }
+
+    fn for_each_request(
+        mut entry: Bytes,
+        mut each: impl FnMut(Command),
+    ) -> Result<(), DecodeError> {
         let entry_bytes = entry.len();
         if entry.is_empty() {
-            return Ok(Self::default());
+            return Ok(());
         }
         let found = entry.get_u8();
         if found != FORMAT_VERSION {
             return Err(DecodeError::Version { found });
         }
-        let mut commands = Vec::new();
         while entry.has_remaining() {
             let at = entry_bytes - entry.remaining();
-            commands.push(Self::decode_request(at, &mut entry)?);
+            each(Self::decode_request(at, &mut entry)?);
         }
-        Ok(Self { commands })
+        Ok(())
     }
 
     fn decode_request(at: usize, entry: &mut Bytes) -> Result<Command, DecodeError> {

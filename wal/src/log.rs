@@ -124,6 +124,9 @@ pub struct Log<D: Disk> {
     hard_state: Option<Vec<u8>>,
     segments: VecDeque<Segment<D::File>>,
     chain: u32,
+    /// Whether the last write has nothing in it that was not there before: damage to it takes
+    /// nothing away.
+    ends_empty: bool,
     /// What the last frame written says the last index is; differs from the index's while a restart
     /// is pending.
     last_written: u64,
@@ -174,6 +177,7 @@ impl<D: Disk> Log<D> {
             options,
             segments: repaired.chain.iter().map(Segment::from_scan).collect(),
             chain: tail.map_or(0, SegmentScan::crc),
+            ends_empty: true,
             last_written: tail.map_or(0, SegmentScan::last),
             restart_pending: false,
             restarted_by: WriteNumber(0),
@@ -342,6 +346,23 @@ impl<D: Disk> Log<D> {
             self.roll();
         }
         Ok(self.encode(waiting, hard_state, entries))
+    }
+
+    /// A write without anything in it, for a log at rest: it vouches for all before it. Until there is
+    /// such a write, damage to the last one looks like a write that was torn, and the next opening
+    /// would cut it. `None` while it would say nothing new: writes are in flight, or the last one was
+    /// of its kind. Nor is there one without room, beyond what is kept for hard states.
+    pub fn vouch(
+        &mut self,
+    ) -> Option<Write<impl Future<Output = Result<Completed, WriteError>> + use<D>>> {
+        let is_wanted = !self.ends_empty && !self.restart_pending && self.in_flight() == 0;
+        if !is_wanted || self.failed.get() {
+            return None;
+        }
+        if self.seat(Batch::default().bytes(), Use::Entries).ok()? == Room::InNext {
+            self.roll();
+        }
+        Some(self.encode(Waiting::Task, None, &[]))
     }
 
     /// Notes that a write is durable. Returns the highest write that is durable with all before it:
@@ -563,6 +584,7 @@ impl<D: Disk> Log<D> {
     ) -> Write<impl Future<Output = Result<Completed, WriteError>> + use<D>> {
         let start = self.start();
         let restart = self.pending_restart();
+        self.ends_empty = hard_state.is_none() && restart.is_none() && entries.is_empty();
         if let Some(state) = hard_state {
             self.hard_state = Some(state.to_vec());
         }

@@ -9,6 +9,7 @@ use urd_wal::disk::Disk;
 use super::super::entry;
 use super::super::membership;
 use super::super::pending::ProposalId;
+use super::super::replay::{self, Unreadable};
 use super::{Driver, Fatal, Turn};
 use crate::error::Unavailable;
 use crate::ids::{Index, MemberId, Term};
@@ -24,6 +25,14 @@ pub(super) fn depends_on_nothing(message: &Message, vote_in_flight: bool) -> boo
         MessageType::MsgHeartbeatResponse => !vote_in_flight,
         _ => false,
     }
+}
+
+/// Whether all members will be able to apply what another one forwarded. Once it is in the log it stops whoever is not.
+fn check_proposal(message: &Message) -> Result<(), Unreadable> {
+    if message.get_msg_type() != MessageType::MsgPropose {
+        return Ok(());
+    }
+    message.entries.iter().try_for_each(replay::check_entry)
 }
 
 /// How far another member is, as the leader knows.
@@ -85,6 +94,11 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             return Ok(());
         }
         if message.get_msg_type() == MessageType::MsgTimeoutNow && self.is_settling() {
+            return Ok(());
+        }
+        if let Err(reason) = check_proposal(&message) {
+            let from = MemberId(message.from);
+            tracing::warn!(%from, "refused what another member wants to be proposed: {reason}");
             return Ok(());
         }
         let stepped = self.node.step(message);
@@ -333,12 +347,18 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         }
     }
 
-    /// A state was sent to `member`, which has taken it over; or not.
-    pub fn report_snapshot(&mut self, member: MemberId, is_taken: bool) {
-        let status = if is_taken { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
-        if !self.is_removed {
-            self.node.report_snapshot(member.0, status);
+    /// The state at `index` was sent to `member`, which has taken it over; or not.
+    pub fn report_snapshot(&mut self, member: MemberId, index: Index, is_taken: bool) {
+        // The member's own word that it has a state may be here first. Another may have been ordered since, and is under way.
+        let progress = self.node.raft.prs().get(member.0);
+        let is_awaited = progress.is_some_and(|progress| {
+            progress.state == ProgressState::Snapshot && progress.pending_snapshot == index.0
+        });
+        if self.is_removed || !is_awaited {
+            return;
         }
+        let status = if is_taken { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.node.report_snapshot(member.0, status);
         if !is_taken {
             self.catching_up.remove(&member);
         }
@@ -360,7 +380,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         self.catching_up.retain(|member, index| {
             let Some(progress) = prs.get(member.0) else { return false };
             *index = Index(index.0.max(progress.matched));
-            progress.state == ProgressState::Snapshot || index.0 < published
+            // That a state has arrived is not yet what its receiver says of its log.
+            progress.state == ProgressState::Snapshot || progress.matched < published
         });
     }
 
@@ -387,6 +408,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         assert!(self.node.snap().is_some(), "raft does not take over state {applied}");
         self.store = store;
         self.committed.clear();
+        self.changes.clear();
         self.window.restart((applied, term), membership::conf_state(self.store.members()));
         self.log.restart(applied);
         self.since_checkpoint = super::Since::default();

@@ -2,13 +2,31 @@
 
 use urd_wal::disk::Disk;
 
-use super::{Driver, Since};
+use super::{Driver, Flight, Since, Write};
 use crate::ids::PageId;
 use crate::limits;
 use crate::store::Sweep;
 use crate::tree::{Checkpoint, Statistics, Written};
 
 impl<D: Disk, P, R> Driver<D, P, R> {
+    /// A write for a log that has been at rest for a while, from which on damage to its last entry is known for what it is
+    /// ([`Log::vouch`]); to be run as any other. Ask after every tick.
+    pub fn vouch(&mut self) -> Option<Write> {
+        let rested = self.ticks.saturating_sub(self.last_write_tick);
+        if rested < limits::LOG_REST_TICKS || !self.flights.is_empty() {
+            return None;
+        }
+        let write = self.log.vouch()?;
+        (self.last_write, self.last_write_tick) = (write.number, self.ticks);
+        self.flights.push_back(Flight {
+            write: write.number,
+            ready: None,
+            has_vote: false,
+            messages: Vec::new(),
+        });
+        Some(Write { bytes: 0, done: Box::pin(write.done) })
+    }
+
     /// What a restart would replay: the log beyond the newest checkpoint, or the one under way.
     pub fn since_checkpoint(&self) -> Since {
         self.since_checkpoint

@@ -451,3 +451,49 @@ fn a_log_read_offline_gives_the_state_of_a_restart() {
     assert_eq!(store.view().hash_kv(0).unwrap(), hash);
     assert_eq!(store.applied().0, entries.last());
 }
+
+/// A bit that flips in the last entry of a log that has come to rest is damage, and no write that the power cut short.
+#[test]
+fn a_log_at_rest_vouches_for_its_last_entry() {
+    let disk = MemoryDisk::new(BLOCK);
+    let mut driver = leader(&disk, 1);
+    driver.propose(put(0), 0).unwrap();
+    assert_eq!(acknowledged(&settle(&mut driver)), [0]);
+    for _ in 1..limits::LOG_REST_TICKS {
+        driver.tick();
+        assert!(driver.vouch().is_none(), "it may not be at rest yet");
+    }
+    let flip_last = |disk: &MemoryDisk| {
+        let value = |name: &String| {
+            let bytes = disk.bytes(name);
+            bytes.windows(8).rposition(|window| window == b"key 0000")
+        };
+        let names = disk.names();
+        let (name, at) = names.iter().find_map(|name| Some((name, value(name)?))).unwrap();
+        disk.corrupt(name, at, 1);
+    };
+    let options = || urd_wal::Options { segment_bytes: SEGMENT_BYTES, salt: 2 };
+    let before = disk.copy();
+    flip_last(&before);
+    assert!(block_on(Log::open(before, options())).is_ok(), "nothing tells yet");
+    driver.tick();
+    let write = driver.vouch().unwrap();
+    assert_eq!(driver.writes_in_flight(), 1);
+    assert!(driver.vouch().is_none());
+    complete(&mut driver, write);
+    assert_eq!(driver.writes_in_flight(), 0);
+    for _ in 0..3 * limits::LOG_REST_TICKS {
+        driver.tick();
+        settle(&mut driver);
+        assert!(driver.vouch().is_none(), "it holds nothing new itself");
+    }
+    let damaged = disk.copy();
+    flip_last(&damaged);
+    let opened = block_on(Log::open(damaged, options()));
+    assert!(matches!(opened, Err(urd_wal::OpenError::Damaged(_))));
+    // Requests go on.
+    driver.propose(put(1), 1).unwrap();
+    assert_eq!(acknowledged(&settle(&mut driver)), [1]);
+    drop(driver);
+    assert_eq!(keys(&mut leader(&disk, 2)), 2);
+}

@@ -46,12 +46,18 @@ struct Running {
 
 /// See the module's page.
 pub(super) struct Group {
+    /// Applied entries that a member keeps in memory.
+    window_entries: usize,
     first: Vec<Member>,
     nodes: BTreeMap<u64, Node>,
     /// Messages under way, in the order in which they were sent.
     pub(super) network: VecDeque<Message>,
     /// States that go with announcements under way.
     states: Vec<(Message, View)>,
+    /// Senders hear what became of their states only when they are told.
+    pub(super) tells_late: bool,
+    /// What they have not heard: sender, receiver, which state, and whether it was taken over.
+    verdicts: Vec<(u64, u64, Index, bool)>,
     /// Links that lose what goes over them, from and to.
     pub(super) cuts: BTreeSet<(u64, u64)>,
     /// What happened since it was last told.
@@ -86,11 +92,19 @@ fn first_member(id: u64) -> Member {
 impl Group {
     /// A new cluster of members 1 to `count`.
     pub(super) fn new(count: u64) -> Self {
+        Self::with_window(count, limits::WINDOW_ENTRIES_MAX)
+    }
+
+    /// One whose members keep so many applied entries in memory.
+    pub(super) fn with_window(count: u64, window_entries: usize) -> Self {
         let mut group = Self {
+            window_entries,
             first: (1..=count).map(first_member).collect(),
             nodes: BTreeMap::new(),
             network: VecDeque::new(),
             states: Vec::new(),
+            tells_late: false,
+            verdicts: Vec::new(),
             cuts: BTreeSet::new(),
             events: String::new(),
             acknowledged: Vec::new(),
@@ -127,7 +141,7 @@ impl Group {
             pre_vote: true,
             start: node.starts,
             request_ticks: 50,
-            window_entries: limits::WINDOW_ENTRIES_MAX,
+            window_entries: self.window_entries,
         };
         let driver = GroupDriver::open(&options, log, &recovered, store).expect("a driver");
         node.running = Some(Running { driver, file: opened.file, writes: VecDeque::new() });
@@ -339,10 +353,11 @@ impl Group {
         if message.get_msg_type() == MessageType::MsgSnapshot {
             let at = self.states.iter().position(|(announced, _)| *announced == message);
             let state = at.map(|at| self.states.remove(at).1);
+            let index = Index(message.get_snapshot().get_metadata().index);
             let is_taken = !is_lost && state.is_some_and(|state| self.install(message, &state));
-            if self.is_running(from) {
-                self.driver(from).report_snapshot(MemberId(to), is_taken);
-                self.work(from);
+            self.verdicts.push((from, to, index, is_taken));
+            if !self.tells_late {
+                self.tell_verdicts();
             }
             return;
         }
@@ -351,6 +366,16 @@ impl Group {
         }
         self.driver(to).step(message).expect("a sound group");
         self.work(to);
+    }
+
+    /// Senders hear what became of their states.
+    pub(super) fn tell_verdicts(&mut self) {
+        for (from, to, index, is_taken) in std::mem::take(&mut self.verdicts) {
+            if self.is_running(from) {
+                self.driver(from).report_snapshot(MemberId(to), index, is_taken);
+                self.work(from);
+            }
+        }
     }
 
     /// A state has arrived.

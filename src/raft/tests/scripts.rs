@@ -4,7 +4,7 @@
 //! `URD_UPDATE_SCRIPTS=1` writes what happens; then the difference is for a reviewer.
 //!
 //! ```text
-//! group N                     a new cluster of members 1 to N, which must come first
+//! group N [ENTRIES]           a new cluster of members 1 to N, which must come first; applied entries kept in memory
 //! tick ID [TIMES]             a member's clock goes on
 //! deliver [FROM TO [COUNT]]   messages arrive, and those that follow from them; 0 is any member
 //! network                     what is under way
@@ -15,6 +15,7 @@
 //! add ID NEW   learn ID NEW   promote ID OTHER   remove ID OTHER   start ID   join NEW
 //! move ID OTHER               leadership
 //! crash ID   checkpoint ID   forget ID (the entries in memory that are applied)
+//! late   tell                 senders hear later what became of their states; they hear it
 //! settle                      ticks and deliveries until all are level, then they are compared
 //! state                       each member in numbers
 //! ```
@@ -81,7 +82,11 @@ impl Runner {
         let word = |at: usize| *words.get(at).expect("a word");
         let group = &mut self.group;
         match word(0) {
-            "group" => *group = Group::new(number(1)),
+            "group" if number(2) == 0 => *group = Group::new(number(1)),
+            "group" => {
+                let window_entries = usize::try_from(number(2)).expect("small");
+                *group = Group::with_window(number(1), window_entries);
+            }
             "tick" => (0..number(2).max(1)).for_each(|_| group.tick(number(1))),
             "deliver" => {
                 let count = if number(3) == 0 { 10_000 } else { number(3) };
@@ -132,6 +137,8 @@ impl Runner {
             }
             "checkpoint" => group.checkpoint(number(1)),
             "forget" => group.forget_window(number(1)),
+            "late" => group.tells_late = true,
+            "tell" => group.tell_verdicts(),
             "settle" => {
                 group.settle();
                 let applied = group.check_equal();

@@ -1,8 +1,10 @@
 //! Messages that pass for another member's and say what cannot be: the driver passes them over, or says what is wrong.
 
-use raft::eraftpb::{Message, MessageType};
+use raft::eraftpb::{Entry, Message, MessageType};
+use urd_proto::etcdserverpb::MemberRemoveRequest;
 
 use super::group::Group;
+use crate::store::command::{BatchBuilder, Command, FORMAT_VERSION};
 
 /// A message of the group's term from member 2 to member 1, which leads.
 fn message(group: &mut Group, message_type: MessageType) -> Message {
@@ -40,5 +42,34 @@ fn an_acknowledgement_of_more_than_there_is_is_passed_over() {
         group.settle();
         group.check_equal();
         group.check_acknowledged();
+    }
+}
+
+/// In the log it would stop every member, again and again.
+#[test]
+fn a_proposal_that_nobody_could_apply_is_refused_by_the_leader() {
+    let mut removes = BatchBuilder::default();
+    removes.append_command(&Command::MemberRemove(MemberRemoveRequest { id: 3 }));
+    let cases: [(&str, Vec<u8>); 5] = [
+        ("of another version", vec![FORMAT_VERSION + 1]),
+        ("a kind that does not exist", vec![FORMAT_VERSION, 99, 0, 0, 0, 0]),
+        ("cut short", vec![FORMAT_VERSION, 1, 9, 0, 0, 0, 1]),
+        ("no message", vec![FORMAT_VERSION, 1, 1, 0, 0, 0, 0xff]),
+        ("a change of the members that raft would not hear of", removes.finish().to_vec()),
+    ];
+    for (what, data) in cases {
+        let mut group = led_by_1();
+        let last = group.driver(1).last_index();
+        let mut proposal = message(&mut group, MessageType::MsgPropose);
+        proposal.term = 0;
+        proposal.set_entries(vec![Entry { data: data.into(), ..Entry::default() }].into());
+        group.deliver_one(proposal);
+        assert_eq!(group.driver(1).last_index(), last, "{what}");
+        group.put(2, "b", "2");
+        group.deliver(0, 0, 1000);
+        group.settle();
+        group.check_equal();
+        group.check_acknowledged();
+        assert_eq!(group.acknowledged.len(), 2, "{what}: another of its proposals is taken");
     }
 }

@@ -27,7 +27,7 @@ use urd_wal::disk::Disk;
 
 use super::peers::FromPeer;
 use super::{Failure, Inbox, LogShard};
-use crate::ids::MemberId;
+use crate::ids::{Index, MemberId};
 use crate::raft::transport::{SnapshotReader, announcement};
 use crate::server::CHECKPOINT_FILE;
 use crate::store::{Store, View};
@@ -41,6 +41,21 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 pub struct Receiving<D: Disk> {
     disk: D,
     is_busy: Cell<bool>,
+}
+
+/// The place of the one state that may arrive at a time.
+struct Place<'a>(&'a Cell<bool>);
+
+impl<'a> Place<'a> {
+    fn take(is_busy: &'a Cell<bool>) -> Option<Self> {
+        (!is_busy.replace(true)).then_some(Self(is_busy))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
 }
 
 /// A state that arrived whole and is durable beside this member's own.
@@ -78,12 +93,12 @@ impl<D: Disk + 'static> Receiving<D> {
     ) {
         let message = announcement(header, from, own);
         glommio::spawn_local(async move {
-            let received = match message {
-                _ if self.is_busy.replace(true) => {
-                    Err("another state is arriving already".to_owned())
-                }
-                Err(malformed) => Err(format!("its announcement: {malformed}")),
-                Ok(message) => self.take(&inbox, message, &mut reader).await,
+            // Only who has the place gives it back: two states must never be written to the same file.
+            let place = Place::take(&self.is_busy);
+            let received = match (message, &place) {
+                (_, None) => Err("another state is arriving already".to_owned()),
+                (Err(malformed), _) => Err(format!("its announcement: {malformed}")),
+                (Ok(message), Some(_)) => self.take(&inbox, message, &mut reader).await,
             };
             match &received {
                 Ok(()) => tracing::info!(%from, "took over the state of another member"),
@@ -91,7 +106,6 @@ impl<D: Disk + 'static> Receiving<D> {
             }
             // The sender may have gone; it will ask again.
             reader.finish(received).await.ok();
-            self.is_busy.set(false);
         })
         .detach();
     }
@@ -176,7 +190,7 @@ impl<D: Disk + 'static> LogShard<D> {
                     sent.is_ok()
                 }
             };
-            inbox.push_peer(FromPeer::StateSent { to, is_taken });
+            inbox.push_peer(FromPeer::StateSent { to, index: Index(index), is_taken });
         })
         .detach();
     }
@@ -200,9 +214,13 @@ impl<D: Disk + 'static> LogShard<D> {
                 Ok(()) => "this member has come further by itself".to_owned(),
                 Err(error) => error.to_string(),
             };
-            glommio::spawn_local(async move { incoming.discard().await }).detach();
-            // Whoever waits may have gone.
-            verdict.send(Err(verdict_said)).ok();
+            glommio::spawn_local(async move {
+                // The next state would be written to the same file.
+                incoming.discard().await;
+                // Whoever waits may have gone.
+                verdict.send(Err(verdict_said)).ok();
+            })
+            .detach();
             self.inbox.signal.set();
             return;
         }

@@ -455,6 +455,9 @@ impl<D: Disk + 'static> LogShard<D> {
             self.fail(parts, Unavailable::TimedOut);
         }
         self.reads.extend(again);
+        if let Some(write) = self.driver.vouch() {
+            self.start_write(write);
+        }
         let now = Instant::now();
         let overdue = |since: Instant| now.duration_since(since) > limits::REQUEST_TIMEOUT;
         let late: Vec<Reader> = self.reads.extract_if(.., |reader| overdue(reader.since)).collect();

@@ -22,7 +22,7 @@ use super::question::{self, HashAnswer, Kind};
 use super::{Failure, Inbox, LogShard, Reader, Who};
 use crate::api::node::{LeaseAnswer, LeaseQuestion};
 use crate::error::Unavailable;
-use crate::ids::MemberId;
+use crate::ids::{Index, MemberId};
 use crate::limits;
 use crate::raft::transport::{Answering, Events, Reason, Refusal, SnapshotReader};
 use crate::store::HashScan;
@@ -40,7 +40,7 @@ pub(super) enum FromPeer {
     /// What the leader said to such a wish of this member's own.
     Changed { nth: usize, answer: question::ChangeAnswer },
     /// The state that was sent to it.
-    StateSent { to: MemberId, is_taken: bool },
+    StateSent { to: MemberId, index: Index, is_taken: bool },
     /// It says that this member was removed.
     Removed,
 }
@@ -231,7 +231,9 @@ impl<D: Disk + 'static> LogShard<D> {
             FromPeer::Leases(questions) => self.wait_for_index(Who::RemoteLeases(questions)),
             FromPeer::Change { context, answer } => self.want_change_of_another(context, answer),
             FromPeer::Changed { nth, answer } => self.note_change_answer(nth, answer),
-            FromPeer::StateSent { to, is_taken } => self.driver.report_snapshot(to, is_taken),
+            FromPeer::StateSent { to, index, is_taken } => {
+                self.driver.report_snapshot(to, index, is_taken);
+            }
             FromPeer::Removed => self.membership.note_refused(),
         }
     }

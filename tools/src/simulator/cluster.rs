@@ -21,7 +21,7 @@ use super::clients::Clients;
 use super::faults::{Counts, Fault};
 use super::member::{Loss, Member, Start};
 use super::network::{self, Network};
-use super::process::{Effects, End, Job};
+use super::process::{Effects, End, Job, Process, Sent};
 use super::settings::{Canary, MILLISECOND, Settings, Time};
 use super::truth::Truth;
 use super::watchers::Watchers;
@@ -33,7 +33,7 @@ enum Event {
     /// A message arrives, perhaps with a state.
     Message { message: Message, state: Option<View> },
     /// The sender hears what became of its state.
-    Verdict { from: u64, to: u64, is_taken: bool },
+    Verdict { sent: Sent, to: u64, is_taken: bool },
     /// A disk has got further.
     Disk { member: u64, life: u64, job: u64 },
     /// A member has more to do.
@@ -149,7 +149,7 @@ impl Cluster {
         match event {
             Event::Tick { member, life } => self.tick(member, life),
             Event::Message { message, state } => self.arrive(message, state),
-            Event::Verdict { from, to, is_taken } => self.report_state(from, to, is_taken),
+            Event::Verdict { sent, to, is_taken } => self.report_state(sent, to, is_taken),
             Event::Disk { member, life, job } => self.disk(member, life, job),
             Event::Pass { member, life } if self.is_up(member, life) => self.work(member),
             Event::Start { member } => self.start(member),
@@ -243,9 +243,9 @@ impl Cluster {
         for (message, state) in states {
             self.send_state(message, state);
         }
-        for (from, is_taken) in verdicts {
+        for (sent, is_taken) in verdicts {
             self.states_taken += u64::from(is_taken);
-            self.after(MILLISECOND, Event::Verdict { from, to: id, is_taken });
+            self.after(MILLISECOND, Event::Verdict { sent, to: id, is_taken });
         }
         for (call, reply) in replies {
             let delay = self.rng.u64(20..500);
@@ -282,7 +282,8 @@ impl Cluster {
     fn send_state(&mut self, message: Message, state: View) {
         let (from, to) = (message.from, message.to);
         if self.network.is_cut(from, to, self.now) {
-            self.after(MILLISECOND, Event::Verdict { from, to, is_taken: false });
+            let sent = Sent::by(&message);
+            self.after(MILLISECOND, Event::Verdict { sent, to, is_taken: false });
             return;
         }
         let delay = self.rng.u64(MILLISECOND..2 * self.settings.tick);
@@ -299,7 +300,8 @@ impl Cluster {
         let process = self.members.get_mut(&to).and_then(|member| member.process.as_mut());
         let Some(process) = process.filter(|_| !is_cut) else {
             if message.get_msg_type() == MessageType::MsgSnapshot {
-                self.after(MILLISECOND, Event::Verdict { from, to, is_taken: false });
+                let sent = Sent::by(&message);
+                self.after(MILLISECOND, Event::Verdict { sent, to, is_taken: false });
             }
             return Ok(());
         };
@@ -322,11 +324,11 @@ impl Cluster {
         self.work(to)
     }
 
-    fn report_state(&mut self, from: u64, to: u64, is_taken: bool) -> Result<(), String> {
-        let process = self.members.get_mut(&from).and_then(|member| member.process.as_mut());
+    fn report_state(&mut self, sent: Sent, to: u64, is_taken: bool) -> Result<(), String> {
+        let process = self.members.get_mut(&sent.from).and_then(|member| member.process.as_mut());
         if let Some(process) = process {
-            process.driver.report_snapshot(MemberId(to), is_taken);
-            return self.work(from);
+            process.driver.report_snapshot(MemberId(to), sent.index, is_taken);
+            return self.work(sent.from);
         }
         Ok(())
     }
@@ -362,7 +364,7 @@ impl Cluster {
             && self.network.is_cut(from, id, self.now)
         {
             member.jobs.remove(&number);
-            member.process.iter_mut().for_each(|process| process.break_off(from));
+            member.process.iter_mut().for_each(Process::break_off);
             return self.work(id);
         }
         let mut context = Context::from_waker(Waker::noop());
@@ -450,10 +452,10 @@ impl Cluster {
     /// A process is gone, and comes back after a while.
     fn lose(&mut self, id: u64, loss: Loss) {
         let Some(member) = self.members.get_mut(&id) else { return };
-        let sender = member.process.as_ref().and_then(|process| process.receives_from);
+        let sent = member.process.as_ref().and_then(|process| process.receives);
         member.lose(loss, &self.settings, &mut self.rng);
-        if let Some(from) = sender {
-            self.after(MILLISECOND, Event::Verdict { from, to: id, is_taken: false });
+        if let Some(sent) = sent {
+            self.after(MILLISECOND, Event::Verdict { sent, to: id, is_taken: false });
         }
         self.watchers.leave(id);
         let down = match self.rng.u32(0..3) {

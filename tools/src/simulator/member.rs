@@ -117,8 +117,8 @@ impl Member {
 
     /// Flips a bit that is not one of many zeros. False when there is none.
     ///
-    /// In the last write of the log it would look like a write that the power cut short, and the entries in it be lost
-    /// without a word: no log can tell. Such a bit is left as it is.
+    /// In the last write of a log that has not come to rest since it would look like a write that the power cut short, and
+    /// the entries in it be lost without a word: no log can tell. Such a bit is left as it is.
     pub(super) fn flip(&mut self, settings: &Settings, rng: &mut Rng) -> bool {
         let names = self.disk.names();
         if names.is_empty() {

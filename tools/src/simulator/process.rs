@@ -11,8 +11,8 @@ use fastrand::Rng;
 use raft::eraftpb::Message;
 use urd::api::v3::watch::Hub;
 use urd::error::Unavailable;
-use urd::ids::{LeaseId, MemberId, Term};
-use urd::raft::{Driver, Fatal};
+use urd::ids::{Index, LeaseId, MemberId, Term};
+use urd::raft::{Driver, Fatal, Write};
 use urd::server::defragment::{Defragment, Requests, Step};
 use urd::server::lessor::Lessor;
 use urd::store::command::{BatchBuilder, Command};
@@ -73,6 +73,13 @@ pub(super) struct Job {
     pub(super) receives_from: Option<u64>,
 }
 
+impl Job {
+    fn write(write: Write) -> Self {
+        let future = Box::pin(async move { Done::Write(write.done.await) });
+        Self { future, receives_from: None }
+    }
+}
+
 /// Why a process ends.
 #[derive(Debug)]
 pub(super) enum End {
@@ -90,6 +97,20 @@ impl From<Fatal> for End {
     }
 }
 
+/// A state that somebody has sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) from: u64,
+    pub(super) index: Index,
+}
+
+impl Sent {
+    /// What `message` announces.
+    pub(super) fn by(message: &Message) -> Self {
+        Self { from: message.from, index: Index(message.get_snapshot().get_metadata().index) }
+    }
+}
+
 /// What a process wants of the world.
 #[derive(Default)]
 pub(super) struct Effects {
@@ -99,7 +120,7 @@ pub(super) struct Effects {
     pub(super) jobs: Vec<Job>,
     pub(super) replies: Vec<(CallId, Reply)>,
     /// What became of a state that somebody has sent.
-    pub(super) verdicts: Vec<(u64, bool)>,
+    pub(super) verdicts: Vec<(Sent, bool)>,
     pub(super) leases: Vec<LeaseChange>,
     /// In the order in which they were published.
     pub(super) views: Vec<View>,
@@ -134,8 +155,8 @@ pub(super) struct Process {
     wanted: Option<bool>,
     asked: Requests,
     received: Option<(Message, Incoming<MemoryDisk>)>,
-    /// Whose state arrives, until that one has heard what became of it.
-    pub(super) receives_from: Option<u64>,
+    /// The state that arrives, until its sender has heard what became of it.
+    pub(super) receives: Option<Sent>,
     is_installing: bool,
     is_preparing: bool,
     /// A full disk has refused a segment.
@@ -173,7 +194,7 @@ impl Process {
             wanted: None,
             asked: Requests::default(),
             received: None,
-            receives_from: None,
+            receives: None,
             is_installing: false,
             is_preparing: false,
             prepare_from: None,
@@ -249,6 +270,9 @@ impl Process {
         }
         let (late, again) = self.driver.tick();
         self.readers.extend(again);
+        if let Some(write) = self.driver.vouch() {
+            self.effects.jobs.push(Job::write(write));
+        }
         for parts in late {
             self.fail(parts, now);
         }
@@ -307,8 +331,7 @@ impl Process {
             let Some(turn) = self.driver.turn(waiting)? else { return Ok(()) };
             self.effects.messages.extend(turn.messages);
             if let Some(write) = turn.write {
-                let future = Box::pin(async move { Done::Write(write.done.await) });
-                self.effects.jobs.push(Job { future, receives_from: None });
+                self.effects.jobs.push(Job::write(write));
             }
             self.effects.states.extend(turn.snapshots);
             applied.outcomes.extend(turn.outcomes);
@@ -532,12 +555,12 @@ impl Process {
 
     /// A state arrives that `message` announces.
     pub(super) fn receive(&mut self, message: Message, state: &View) {
-        let from = message.from;
-        if self.receives_from.is_some() {
-            self.effects.verdicts.push((from, false));
+        let (from, sent) = (message.from, Sent::by(&message));
+        if self.receives.is_some() {
+            self.effects.verdicts.push((sent, false));
             return;
         }
-        self.receives_from = Some(from);
+        self.receives = Some(sent);
         let (disk, mut export) = (self.disk.clone(), state.export());
         let arrive = async move {
             let mut import =
@@ -552,9 +575,8 @@ impl Process {
     }
 
     /// The link by which a state arrives is gone.
-    pub(super) fn break_off(&mut self, from: u64) {
-        self.receives_from = None;
-        self.effects.verdicts.push((from, false));
+    pub(super) fn break_off(&mut self) {
+        self.effects.verdicts.extend(self.receives.take().map(|sent| (sent, false)));
     }
 
     fn begin_install(&mut self) {
@@ -563,11 +585,10 @@ impl Process {
             return;
         }
         let Some((message, incoming)) = self.received.take() else { return };
-        let from = message.from;
         if !self.driver.wants_snapshot(&message) {
             // It is an old one: raft says so.
             self.driver.step(message).ok();
-            self.break_off(from);
+            self.break_off();
             let future = Box::pin(async move {
                 incoming.discard().await;
                 Done::Nothing
@@ -605,7 +626,7 @@ impl Process {
                 self.end_defragment(false);
             }
             Done::Checkpoint(Err(failure)) => return Err(failed(&failure)),
-            Done::Received(message, Err(_)) => self.break_off(message.from),
+            Done::Received(_, Err(_)) => self.break_off(),
             Done::Received(message, Ok(incoming)) => self.received = Some((message, incoming)),
             Done::Installed(message, opened) => {
                 self.install(message, opened.map_err(End::Disk)?)?
@@ -616,12 +637,11 @@ impl Process {
     }
 
     fn install(&mut self, message: Message, opened: Opened<MemoryDisk>) -> Result<(), End> {
-        let from = message.from;
         let store = Store::open(opened.tree).map_err(|fault| End::Fatal(fault.to_string()))?;
         self.file = Rc::new(opened.file);
         self.driver.install(message, store)?;
-        (self.is_installing, self.receives_from) = (false, None);
-        self.effects.verdicts.push((from, true));
+        self.is_installing = false;
+        self.effects.verdicts.extend(self.receives.take().map(|sent| (sent, true)));
         Ok(())
     }
 }

@@ -170,7 +170,7 @@ impl Run {
             82..92 if last >= first => return self.trim(first + back * (last + 1 - first) / 4),
             92..94 => return self.trim(last + 2 + back),
             94..97 => return self.restart((last + back).saturating_sub(6)),
-            _ => return,
+            _ => return self.vouch(),
         };
         if entries.is_empty() || self.random.u32(..5) == 0 {
             hard_state = Some(format!("hard state {}", self.random.u32(..)).into_bytes());
@@ -222,8 +222,23 @@ impl Run {
         for (index, payload) in entries {
             state.put(*index, payload.clone());
         }
-        assert_eq!(write.number.0 as usize, self.model.states.len());
         self.model.states.push(state);
+        self.begin(write);
+        true
+    }
+
+    fn vouch(&mut self) {
+        if let Some(write) = self.log.vouch() {
+            self.model.states.push(self.model.last().clone());
+            self.begin(write);
+        }
+    }
+
+    fn begin<F>(&mut self, write: Write<F>)
+    where
+        F: Future<Output = Result<Completed, WriteError>> + 'static,
+    {
+        assert_eq!(write.number.0 as usize + 1, self.model.states.len());
         let done = write.done;
         let disk = self.disk.clone();
         self.tasks.push(Box::pin(async move {
@@ -233,7 +248,6 @@ impl Run {
                 Err(error) => panic!("{error}"),
             }
         }));
-        true
     }
 
     /// Lets everything that has begun come to its end.

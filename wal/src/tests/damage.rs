@@ -111,6 +111,96 @@ fn an_orderly_end_vouches_for_the_last_entry() {
     assert_eq!(damage(&disk).offset, at as u64);
 }
 
+/// The same while the log is open: no bit of what it holds flips unseen once it has come to rest.
+#[test]
+fn a_log_at_rest_vouches_for_its_last_entry() {
+    // The last write stands in the middle of a segment, at the end of one, or is the first of one.
+    let mut ends = [0; 3];
+    for count in 1..60 {
+        let disk = MemoryDisk::new(BLOCK);
+        let (mut log, _) = open(&disk);
+        assert!(log.vouch().is_none(), "the opening has done so");
+        for index in 1..=count {
+            append(&mut log, index, index + 1, 0, 700);
+        }
+        let names = segments(&disk);
+        let used = |name: &&String| !writes(&disk, name).is_empty();
+        let name = names.iter().rfind(used).expect("a segment in use").clone();
+        let (at, bytes) = *writes(&disk, &name).last().expect("a write");
+        let vouch = log.vouch().expect("the last write has an entry");
+        assert!(log.vouch().is_none(), "it is in flight");
+        finish(&mut log, vouch);
+        assert!(log.vouch().is_none(), "it has nothing in it itself");
+        let is_last = *writes(&disk, &name).last().expect("a write") == (at, bytes);
+        let is_first = at == format::data_offset(BLOCK) as usize;
+        ends[if is_first { 2 } else { usize::from(is_last) }] += 1;
+        for offset in [0, 17, 33, bytes / 2, bytes - 1] {
+            let copy = disk.copy();
+            copy.corrupt(&name, at + offset, 0x40);
+            let damage = damage(&copy);
+            assert_eq!((&damage.file, damage.offset), (&name, at as u64), "{damage}");
+            assert!(damage.expected.contains("durable up to"), "{damage}");
+        }
+        // It goes on, and wants another one.
+        append(&mut log, count + 1, count + 2, 0, 700);
+        assert!(log.vouch().is_some());
+        drop(log);
+        let (log, recovered) = try_open(&disk.copy()).expect("opens");
+        assert_eq!((recovered.last, recovered.warnings), (count + 1, Vec::new()));
+        check(&log);
+    }
+    assert!(ends.iter().all(|count| *count > 0), "{ends:?}");
+}
+
+/// What vouches for the last entry holds nothing: without it, nothing is missing.
+#[test]
+fn damage_to_what_vouches_takes_nothing_away() {
+    let disk = MemoryDisk::new(BLOCK);
+    let (mut log, _) = open(&disk);
+    append(&mut log, 1, 9, 0, 100);
+    let names = segments(&disk);
+    let before = writes(&disk, &names[0]).len();
+    let vouch = log.vouch().expect("the last write has entries");
+    finish(&mut log, vouch);
+    let (at, bytes) = *writes(&disk, &names[0]).last().expect("a write");
+    assert_eq!(writes(&disk, &names[0]).len(), before + 1);
+    for offset in 0..bytes {
+        let copy = disk.copy();
+        copy.corrupt(&names[0], at + offset, 0x40);
+        let (log, recovered) = try_open(&copy).expect("opens");
+        assert_eq!((recovered.first, recovered.last), (1, 8));
+        check(&log);
+    }
+}
+
+/// On a full disk the room that is left is for hard states.
+#[test]
+fn a_log_without_room_does_not_vouch() {
+    let disk = MemoryDisk::new(BLOCK);
+    let (mut log, _) = open(&disk);
+    let payload = [0; 700];
+    for index in 1.. {
+        let entry = Entry { index, payload: [&payload, &[]] };
+        match log.append(None, &[entry]) {
+            Ok(write) => finish(&mut log, write),
+            Err(error) => {
+                assert_eq!(error, crate::AppendError::NotReady);
+                break;
+            }
+        }
+    }
+    // What is too little for an entry may do for a write without any.
+    let mut vouched = 0;
+    while let Some(vouch) = log.vouch() {
+        finish(&mut log, vouch);
+        vouched += 1;
+    }
+    assert!(vouched <= 1);
+    let write = log.append(Some(b"a vote"), &[]).expect("room is kept");
+    finish(&mut log, write);
+    check(&log);
+}
+
 /// Files of two members, mixed up.
 #[test]
 fn a_segment_of_another_log_is_refused() {

@@ -211,7 +211,8 @@ impl Member {
         self.sent.extend(turn.messages);
         for (message, _) in turn.snapshots {
             // Nobody is there to take it.
-            self.driver.report_snapshot(MemberId(message.to), false);
+            let index = Index(message.get_snapshot().get_metadata().index);
+            self.driver.report_snapshot(MemberId(message.to), index, false);
         }
         self.writes.extend(turn.write);
         self.reads += turn.readable.len();
