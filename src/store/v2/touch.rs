@@ -90,7 +90,8 @@ impl Touch<'_> {
         let mut created = None;
         while cursor.valid() && self.spent < self.budget {
             let is_own = cursor.key() == key;
-            if !is_own && !(content && keys::is_within(cursor.key(), key)) {
+            let is_content = || content && keys::is_within(cursor.key(), key);
+            if !is_own && !is_content() {
                 break;
             }
             self.spent += LOOKUP_COST_BYTES + cursor.value().len();
