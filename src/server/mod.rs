@@ -2,7 +2,7 @@
 //!
 //! The only module that starts executors. One of them, the log shard's, drives raft, log and store (`log_shard`) and
 //! accepts connections, which it places (`placement`); every one of them, the log shard's too, serves connections
-//! (`frontend`, `shard`). `lessor` is the leader's clock for leases.
+//! (`frontend`, `shard`). `lessor` is the leader's clock for leases, `v2_expiry` that for v2's nodes.
 //!
 //! # Start
 //!
@@ -37,6 +37,7 @@ mod shard;
 mod signal;
 mod start;
 mod told;
+pub mod v2_expiry;
 mod warming;
 
 use std::net::SocketAddr;
@@ -303,6 +304,8 @@ impl Member<'_> {
                 learners: config.max_learners,
                 lease_ttl_min: config.lease_ttl_min(),
                 election_timeout: config.election_timeout,
+                v2: config.enable_v2,
+                v2_history: config.v2_history,
             },
             start: random()?,
             published: ArcSwap::from_pointee(Published {
