@@ -99,6 +99,19 @@ pub const LEASE_QUESTIONS_PER_SHARD_MAX: usize = 65_536;
 /// Keep-alives of one stream that wait for their answers; no further one is read.
 pub const KEEP_ALIVES_PER_STREAM: usize = 64;
 
+/// Bytes of the longest path of a v2 node. A request makes all directories on the way, each with its whole path.
+pub const V2_PATH_BYTES_MAX: usize = 16 * 1024;
+/// Parts of the deepest one.
+pub const V2_PATH_PARTS_MAX: usize = 256;
+/// v2's events kept unless `--v2-history` says otherwise: as many as etcd keeps.
+pub const V2_HISTORY_EVENTS_DEFAULT: u64 = 1000;
+/// The most that it may say.
+pub const V2_HISTORY_EVENTS_MAX: u64 = 10_000_000;
+/// Bytes of the events kept, however many they may be.
+pub const V2_HISTORY_BYTES_MAX: u64 = 256 * MIB as u64;
+/// v2 nodes that one entry has expire; a write beside them waits until they are gone.
+pub const V2_NODES_PER_EXPIRY: u64 = 1024;
+
 /// Room made at first for a range's answer.
 pub const RANGE_FIRST_BYTES: usize = 512;
 /// How much of a range one slice encodes before the shard turns to other work; also a piece of a streamed range.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use urd_proto::etcdserverpb::{RangeRequest, ResponseHeader, TxnRequest};
 
 use super::call::Reply;
@@ -15,7 +15,7 @@ use super::v3::watch::Hub;
 use crate::error::{Error, Unavailable};
 use crate::ids::{ClusterId, Index, LeaseId, MemberId, Revision, Term};
 use crate::store::command::Kind;
-use crate::store::{Statistics, View};
+use crate::store::{Statistics, View, v2};
 
 /// What every member tells about itself, fixed while it runs.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,10 @@ pub struct Limits {
     pub lease_ttl_min: i64,
     /// How long a leader may be silent.
     pub election_timeout: Duration,
+    /// `--enable-v2`.
+    pub v2: bool,
+    /// `--v2-history`.
+    pub v2_history: u64,
 }
 
 /// What the log shard publishes after every batch it applied. Readers on all shards take the newest.
@@ -86,6 +90,9 @@ pub enum LeaseQuestion {
 /// Seconds; `None` when there is no such lease.
 pub type LeaseAnswer = Result<Option<i64>, Unavailable>;
 
+/// What became of a proposal about v2's keys: v2's own refusals are an outcome.
+pub type V2Answer = Result<v2::Outcome, Error>;
+
 /// The member, as one shard sees it.
 pub trait Node: Sized + 'static {
     /// Fixed facts.
@@ -94,6 +101,8 @@ pub trait Node: Sized + 'static {
     fn is_learner(&self) -> bool;
     /// Seconds of Unix time.
     fn unix_seconds(&self) -> u64;
+    /// Nanoseconds of Unix time.
+    fn unix_nanoseconds(&self) -> i64;
     /// Fixed limits.
     fn limits(&self) -> &Limits;
     /// The newest state.
@@ -102,6 +111,11 @@ pub trait Node: Sized + 'static {
     fn bytes_in_use(&self) -> u64;
     /// Proposes a validated request by its bytes. The outcome goes to [`super::v3::kv::answer`].
     fn propose(&self, kind: Kind, message: &Bytes, reply: Box<dyn Reply>);
+    /// Proposes a request about v2's keys, and tells what became of it. How many events are kept is filled in.
+    fn propose_v2(&self, request: v2::Request) -> oneshot::Receiver<V2Answer>;
+    /// Newer and newer indexes of v2, after each was published. Whoever waits for an event subscribes first, and then looks
+    /// for it in the newest state; what it has not seen there comes with the next change of this value.
+    fn v2_news(&self) -> watch::Receiver<u64>;
     /// Proposes a change of who votes or learns: a batch of one validated request. The outcome goes as that of
     /// [`Node::propose`].
     fn reconfigure(&self, change: Bytes, reply: Box<dyn Reply>);

@@ -41,7 +41,9 @@ impl Operations {
             | Response::MemberRemove(_)
             | Response::MemberPromote(_)
             | Response::MemberUpdate(_)
-            | Response::MemberPublish => {}
+            | Response::MemberPublish
+            | Response::V2(_)
+            | Response::V2Expiry(_) => {}
         }
     }
 

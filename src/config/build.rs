@@ -56,6 +56,8 @@ pub(super) fn config(settings: &Settings, warnings: &mut Vec<String>) -> Result<
             bytes => bytes,
         },
         snapshot_count: snapshot_count(settings)?,
+        enable_v2: settings.read("enable-v2", values::boolean)?,
+        v2_history: v2_history(settings)?,
         watch_progress_notify_interval: settings
             .read("watch-progress-notify-interval", values::duration)?,
         shards: shards(settings)?,
@@ -72,6 +74,15 @@ fn snapshot_count(settings: &Settings) -> Result<u64, Failure> {
     settings.read("snapshot-count", |text| match values::unsigned(text)? {
         0 => Err("there must be at least one entry between two checkpoints".to_owned()),
         entries => Ok(entries),
+    })
+}
+
+/// Clients rely on what etcd keeps.
+fn v2_history(settings: &Settings) -> Result<u64, Failure> {
+    let bounds = limits::V2_HISTORY_EVENTS_DEFAULT..=limits::V2_HISTORY_EVENTS_MAX;
+    settings.read("v2-history", |text| match values::unsigned(text)? {
+        events if bounds.contains(&events) => Ok(events),
+        _ => Err(format!("must be from {} to {}", bounds.start(), bounds.end())),
     })
 }
 

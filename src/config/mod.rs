@@ -110,6 +110,10 @@ pub struct Config {
     pub quota_bytes: i64,
     /// `--snapshot-count`: entries of the log after which a checkpoint begins, if nothing else makes one begin before.
     pub snapshot_count: u64,
+    /// Whether the v2 API is served.
+    pub enable_v2: bool,
+    /// Events of v2 that are kept; at most [`crate::limits::V2_HISTORY_EVENTS_MAX`].
+    pub v2_history: u64,
     /// How often watchers that want to know are told that nothing happened.
     pub watch_progress_notify_interval: Duration,
 

@@ -1,7 +1,7 @@
 //! Every flag that Urd knows, as data: one row each, nothing else in this file.
 //!
 //! The names are etcd 3.7's, then those that etcd has dropped but callers still pass, then Urd's
-//! own two. A flag moves from `idle` or `refused` to `used` with the change that gives it meaning,
+//! own three. A flag moves from `idle` or `refused` to `used` with the change that gives it meaning,
 //! and nowhere else has to be told: parsing, the environment, the configuration file, `--help` and
 //! the warnings all read this table.
 
@@ -50,7 +50,7 @@ const LEASES: &str = "what leases have left is always checkpointed, through the 
 const NO_DOWNGRADE: &str = "downgrades are not served yet";
 const SOCKETS: &str = "the listeners set their socket options themselves";
 const V2_PROXY: &str = "the v2 proxy is gone from etcd";
-const V2: &str = "the v2 API is not served yet";
+const V2: &str = "v2 has a store beside v3's, as in etcd 3.4";
 const RENAMED: &str = "its name lost `experimental-` in 3.6, and the flag has no effect here";
 const GATE: &str = "it became a feature gate in 3.6, and there is none here";
 
@@ -95,6 +95,9 @@ pub(super) const FLAGS: &[Flag] = &[
         "History kept: hours or a duration, or revisions. Older is compacted by itself (0: never)."),
     used(Member, "watch-progress-notify-interval", Duration, "10m",
         "How often a watcher that asked for it is told that nothing happened."),
+    used(Member, "enable-v2", Bool, "true", "Serve etcd's v2 API, too."),
+    used(Member, "v2-history", Unsigned, "1000",
+        "Events of v2 kept for clients that wait for one of the past; 1000 to 10000000."),
     used(Member, "config-file", Text, "",
         "YAML file with these names as keys; all other flags and variables are then ignored."),
     used(Clustering, "initial-advertise-peer-urls", Urls, "http://localhost:2380",
@@ -216,7 +219,6 @@ pub(super) const FLAGS: &[Flag] = &[
     idle("distributed-tracing-sampling-rate", Integer, TRACING),
 
     // Dropped by etcd, still passed.
-    removed("enable-v2", Bool, V2).unless(&["false"]),
     removed("v2-deprecation", Text, V2),
     removed("experimental-enable-v2v3", Text, V2),
     removed("debug", Bool, "use --log-level=debug").unless(&["false"]),

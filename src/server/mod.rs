@@ -303,6 +303,8 @@ impl Member<'_> {
                 learners: config.max_learners,
                 lease_ttl_min: config.lease_ttl_min(),
                 election_timeout: config.election_timeout,
+                v2: config.enable_v2,
+                v2_history: config.v2_history,
             },
             start: random()?,
             published: ArcSwap::from_pointee(Published {

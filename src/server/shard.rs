@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use prost::Message as _;
 use slab::Slab;
 use tokio::sync::{oneshot, watch};
 use urd_proto::etcdserverpb::Member;
@@ -25,7 +26,9 @@ use super::log_shard::Inbox;
 use super::mesh::{Key, Outbox, ToLog, ToShard};
 use super::signal::Signal;
 use crate::api::call::{Call, Reply, Service};
-use crate::api::node::{Identity, LeaseAnswer, LeaseQuestion, Limits, Node, Published, Read};
+use crate::api::node::{
+    Identity, LeaseAnswer, LeaseQuestion, Limits, Node, Published, Read, V2Answer,
+};
 use crate::api::v3::watch::Hub;
 use crate::api::{http, v3};
 use crate::error::{Error, Unavailable};
@@ -34,6 +37,7 @@ use crate::limits;
 use crate::metrics::Metrics;
 use crate::random::SplitMix64;
 use crate::store::command::{BatchBuilder, Kind};
+use crate::store::{Outcome, Response, v2};
 
 /// Batches that one shard may have handed over without an answer; then its open batch grows instead.
 const BATCHES_OUT_MAX: usize = 16;
@@ -84,6 +88,8 @@ pub struct Shared {
 pub struct Watching {
     /// It has watchers.
     pub wanted: AtomicBool,
+    /// Somebody there waits for events of v2.
+    pub wants_v2: AtomicBool,
     /// It was told that something was published, and has not looked yet.
     pub told: AtomicBool,
     /// It has looked at everything before this revision.
@@ -97,8 +103,35 @@ impl Watching {
     }
 }
 
-/// Calls whose requests stand in a batch, in its order. `None`: answered already, because it took too long.
-type Waiters = Vec<Option<Box<dyn Reply>>>;
+/// Who waits for the outcome of a request.
+enum Waiter {
+    /// A call of v3's.
+    Call(Box<dyn Reply>),
+    /// A request about v2's keys.
+    V2(oneshot::Sender<V2Answer>),
+}
+
+impl Waiter {
+    fn answer(self, shard: &Shard, published: &Published, outcome: Outcome) {
+        match (self, outcome) {
+            (Self::Call(reply), outcome) => v3::kv::answer(shard, published, reply, outcome),
+            // Whoever waited may have gone.
+            (Self::V2(waiting), Ok(Response::V2(outcome))) => drop(waiting.send(Ok(*outcome))),
+            (Self::V2(waiting), Err(rejected)) => drop(waiting.send(Err(rejected.into()))),
+            (Self::V2(_), Ok(_)) => unreachable!("invariant: its request is of v2"),
+        }
+    }
+
+    fn fail(self, unavailable: Unavailable) {
+        match self {
+            Self::Call(reply) => reply.fail(unavailable.into()),
+            Self::V2(waiting) => drop(waiting.send(Err(unavailable.into()))),
+        }
+    }
+}
+
+/// Those whose requests stand in a batch, in its order. `None`: answered already, because it took too long.
+type Waiters = Vec<Option<Waiter>>;
 
 /// Requests that make one proposal, and who waits for them.
 #[derive(Default)]
@@ -108,10 +141,10 @@ struct Open {
 }
 
 impl Open {
-    /// Whether `message` would make it larger than a batch should be. An empty one takes any.
-    fn is_full_for(&self, message: &Bytes) -> bool {
+    /// Whether a message of so many bytes would make it larger than a batch should be. An empty one takes any.
+    fn is_full_for(&self, message_bytes: usize) -> bool {
         !self.batch.is_empty()
-            && (self.batch.byte_len() + message.len() > limits::BATCH_BYTES
+            && (self.batch.byte_len() + message_bytes > limits::BATCH_BYTES
                 || self.batch.len() >= limits::BATCH_REQUESTS_MAX)
     }
 }
@@ -156,6 +189,8 @@ pub struct Shard {
     hub: RefCell<Hub>,
     /// Something was published.
     news: Signal,
+    /// The newest index of v2 that this shard was told of.
+    v2_news: watch::Sender<u64>,
     draining: watch::Sender<bool>,
 }
 
@@ -186,6 +221,7 @@ impl Shard {
             flush: Signal::default(),
             hub: RefCell::new(hub),
             news: Signal::default(),
+            v2_news: watch::Sender::new(0),
             draining: watch::Sender::new(false),
         })
     }
@@ -197,6 +233,7 @@ impl Shard {
             loop {
                 shard.news.wait().await;
                 shard.watching().told.store(false, SeqCst);
+                shard.tell_v2();
                 while v3::watch::follow(&*shard) {
                     futures_lite::future::yield_now().await;
                 }
@@ -278,14 +315,14 @@ impl Shard {
             ToShard::Applied { key, outcomes } => {
                 let published = self.shared.published.load();
                 for (waiter, outcome) in self.settle(key).into_iter().zip(outcomes) {
-                    if let Some(reply) = waiter {
-                        v3::kv::answer(&**self, &published, reply, outcome);
+                    if let Some(waiter) = waiter {
+                        waiter.answer(self, &published, outcome);
                     }
                 }
             }
             ToShard::Failed { key, unavailable } => {
-                for reply in self.settle(key).into_iter().flatten() {
-                    reply.fail(unavailable.into());
+                for waiter in self.settle(key).into_iter().flatten() {
+                    waiter.fail(unavailable);
                 }
             }
             ToShard::Readable { key, outcome } => {
@@ -312,6 +349,35 @@ impl Shard {
                 unreachable!("the frontend and the executor take these")
             }
         }
+    }
+
+    /// Adds a request to the open batch.
+    fn append(&self, bytes: usize, waiter: Waiter, append: impl FnOnce(&mut BatchBuilder)) {
+        if self.is_full() {
+            return waiter.fail(Unavailable::TooManyRequests);
+        }
+        let mut batches = self.open.borrow_mut();
+        if batches.back().is_none_or(|open| open.is_full_for(bytes)) {
+            batches.push_back(Open::default());
+            // Its own head, so that the sum comes out even when it is settled.
+            self.add_bytes(BatchBuilder::default().byte_len());
+        }
+        let open = batches.back_mut().expect("invariant: one was pushed if there was none");
+        let before = open.batch.byte_len();
+        append(&mut open.batch);
+        open.waiters.push(Some(waiter));
+        self.add_bytes(open.batch.byte_len() - before);
+        self.waiting.set(self.waiting.get() + 1);
+        self.flush.set();
+    }
+
+    /// Tells those who wait for events of v2 that there are some, or the log shard that nobody does.
+    fn tell_v2(&self) {
+        let index = self.shared.published.load().view.v2_index();
+        if self.v2_news.receiver_count() == 0 {
+            self.watching().wants_v2.store(false, SeqCst);
+        }
+        self.v2_news.send_if_modified(|told| index > std::mem::replace(told, index));
     }
 
     fn settle(&self, key: Key) -> Waiters {
@@ -371,8 +437,8 @@ impl Shard {
                 waiting.send(Err(Unavailable::TimedOut)).ok();
             }
         }
-        for reply in late.into_iter().flatten() {
-            reply.fail(Unavailable::TimedOut.into());
+        for waiter in late.into_iter().flatten() {
+            waiter.fail(Unavailable::TimedOut);
         }
         for read in late_reads {
             v3::resume(self, read, Err(Unavailable::TimedOut));
@@ -398,22 +464,24 @@ impl Node for Shard {
     }
 
     fn propose(&self, kind: Kind, message: &Bytes, reply: Box<dyn Reply>) {
-        if self.is_full() {
-            return reply.fail(Unavailable::TooManyRequests.into());
-        }
-        let mut batches = self.open.borrow_mut();
-        if batches.back().is_none_or(|open| open.is_full_for(message)) {
-            batches.push_back(Open::default());
-            // Its own head, so that the sum comes out even when it is settled.
-            self.add_bytes(BatchBuilder::default().byte_len());
-        }
-        let open = batches.back_mut().expect("invariant: one was pushed if there was none");
-        let before = open.batch.byte_len();
-        open.batch.append(kind, message);
-        open.waiters.push(Some(reply));
-        self.add_bytes(open.batch.byte_len() - before);
-        self.waiting.set(self.waiting.get() + 1);
-        self.flush.set();
+        let waiter = Waiter::Call(reply);
+        self.append(message.len(), waiter, |batch| batch.append(kind, message));
+    }
+
+    fn propose_v2(&self, request: v2::Request) -> oneshot::Receiver<V2Answer> {
+        let (sender, receiver) = oneshot::channel();
+        let history = self.shared.limits.v2_history;
+        let request = v2::Request { history, ..request };
+        let bytes = request.encoded_len();
+        self.append(bytes, Waiter::V2(sender), |batch| batch.append_v2(&request));
+        receiver
+    }
+
+    fn v2_news(&self) -> watch::Receiver<u64> {
+        let news = self.v2_news.subscribe();
+        // What is published from here on is told; what was before, whoever subscribes finds in the newest state.
+        self.watching().wants_v2.store(true, SeqCst);
+        news
     }
 
     fn reconfigure(&self, change: Bytes, reply: Box<dyn Reply>) {
@@ -423,7 +491,8 @@ impl Node for Shard {
         let (at, bytes) = (Instant::now(), change.len());
         self.waiting.set(self.waiting.get() + 1);
         self.add_bytes(bytes);
-        let key = self.sent.borrow_mut().insert(Sent { at, bytes, waiters: vec![Some(reply)] });
+        let waiters = vec![Some(Waiter::Call(reply))];
+        let key = self.sent.borrow_mut().insert(Sent { at, bytes, waiters });
         self.uplink.post(ToLog::Reconfigure { shard: self.id, key, change });
     }
 
@@ -517,6 +586,11 @@ impl Node for Shard {
     fn unix_seconds(&self) -> u64 {
         // Before 1970: a clock that wrong tells nothing more.
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    }
+
+    fn unix_nanoseconds(&self) -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
     }
 
     fn is_learner(&self) -> bool {

@@ -48,6 +48,7 @@ impl Raised {
                 | Command::Compaction(_)
                 | Command::LeaseGrant(_)
                 | Command::LeaseRevoke(_)
+                | Command::V2(_)
         );
         if self.corrupt && changes {
             return Some(Rejected::Corrupt);
@@ -61,6 +62,7 @@ fn grows(command: &Command) -> bool {
     match command {
         Command::Put(_) | Command::LeaseGrant(_) => true,
         Command::Txn(request) => has_put(request),
+        Command::V2(request) => request.may_grow(),
         _ => false,
     }
 }

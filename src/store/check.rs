@@ -7,6 +7,7 @@
 //!   one more and the same create revision.
 //! - Attached to a lease are exactly the live keys whose newest version names it, and there is that lease.
 //! - No member was removed, and no two share a peer URL.
+//! - v2's keys and events are as [`v2`](super::v2) has them.
 //! - No change is beyond the newest revision, and the `meta` record says what the view says.
 //! - The tree below is sound by its own check; of a [`Store`](super::Store), its books too.
 //!
@@ -19,6 +20,7 @@ use super::lease::{self, Lease};
 use super::members::Members;
 use super::meta::Meta;
 use super::record::{self, Record, is_tombstone};
+use super::v2;
 use super::view::View;
 use crate::ids::{LeaseId, Revision};
 use crate::tree::{Cursor, Damage, Read};
@@ -69,6 +71,7 @@ pub fn check(view: &View) -> Vec<Fault> {
     check.counts();
     check.attachments();
     check.members();
+    v2::check(view, |text| check.fault(text));
     check.faults
 }
 
@@ -105,6 +108,8 @@ impl Check<'_> {
             let (key, value) = (cursor.key(), cursor.value());
             let is_value_sound = || match key.first() {
                 Some(&keys::KV) => record::is_sound(KvKey::split(key).change, value),
+                Some(&keys::V2_NODE | &keys::V2_HISTORY) => v2::is_sound(key, value),
+                Some(_) if key == keys::V2_NUMBERS_KEY => v2::is_sound(key, value),
                 _ => keys::lease_key(key).is_none() || Lease::is_sound(value),
             };
             if !keys::is_sound(key, value) || !is_value_sound() {

@@ -5,9 +5,9 @@
 //! then for each request:
 //!   kind     1        1 put, 2 delete range, 3 transaction, 4 compaction, 5 lease grant, 6 lease revoke,
 //!                     7 lease checkpoints, 8 lease expiry, 9 alarm, 10 member add, 11 member remove,
-//!                     12 member promote, 13 member update, 14 member publish
+//!                     12 member promote, 13 member update, 14 member publish, 15 v2 request, 16 v2 expiry
 //!   length   4        little-endian
-//!   message  length   the client's protobuf bytes as they came; of 5, 7, 8, 10 and 14 a member's own
+//!   message  length   the client's protobuf bytes as they came; of 5, 7, 8, 10 and from 14 on a member's own
 //! ```
 //!
 //! A change of raft's voters and learners (10 to 12) is the only request of its entry: [`Command::is_conf_change`].
@@ -30,6 +30,8 @@ use urd_proto::etcdserverpb::{
     LeaseRevokeRequest, Member, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest,
     PutRequest, TxnRequest,
 };
+
+use super::v2;
 
 /// The version of the layout above. Any other one is refused by its own error.
 pub const FORMAT_VERSION: u8 = 1;
@@ -57,6 +59,8 @@ pub enum Kind {
     MemberPromote = 12,
     MemberUpdate = 13,
     MemberPublish = 14,
+    V2 = 15,
+    V2Expiry = 16,
 }
 
 impl Kind {
@@ -76,6 +80,8 @@ impl Kind {
             Self::MemberPromote,
             Self::MemberUpdate,
             Self::MemberPublish,
+            Self::V2,
+            Self::V2Expiry,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -101,6 +107,8 @@ pub enum Command {
     MemberUpdate(MemberUpdateRequest),
     /// A member's name and client URLs, as it says them after its start; nothing else of the message counts.
     MemberPublish(Member),
+    V2(v2::Request),
+    V2Expiry(v2::Expiry),
 }
 
 /// A member to be added, as its proposer sees it.
@@ -161,6 +169,8 @@ impl Command {
             Kind::MemberPromote => Self::MemberPromote(MemberPromoteRequest::decode(message)?),
             Kind::MemberUpdate => Self::MemberUpdate(MemberUpdateRequest::decode(message)?),
             Kind::MemberPublish => Self::MemberPublish(Member::decode(message)?),
+            Kind::V2 => Self::V2(v2::Request::decode(message)?),
+            Kind::V2Expiry => Self::V2Expiry(v2::Expiry::decode(message)?),
         })
     }
 }
@@ -215,7 +225,14 @@ impl BatchBuilder {
             Command::MemberPromote(message) => self.append_message(Kind::MemberPromote, message),
             Command::MemberUpdate(message) => self.append_message(Kind::MemberUpdate, message),
             Command::MemberPublish(message) => self.append_message(Kind::MemberPublish, message),
+            Command::V2(message) => self.append_v2(message),
+            Command::V2Expiry(message) => self.append_message(Kind::V2Expiry, message),
         }
+    }
+
+    /// Appends a request about v2's keys.
+    pub fn append_v2(&mut self, request: &v2::Request) {
+        self.append_message(Kind::V2, request);
     }
 
     fn append_message(&mut self, kind: Kind, message: &impl Message) {
@@ -280,6 +297,8 @@ pub enum DecodeError {
     Kind { at: usize, found: u8 },
     #[error("request at byte {at} of the entry is not a valid message: {source}")]
     Message { at: usize, source: prost::DecodeError },
+    #[error("request at byte {at} of the entry has v2 action {found}, which does not exist")]
+    V2Action { at: usize, found: i32 },
 }
 
 impl Batch {
@@ -308,7 +327,14 @@ impl Batch {
         let length = entry.get_u32_le() as usize;
         require(at, entry, length)?;
         let message = entry.split_to(length);
-        Command::decode(kind, message).map_err(|source| DecodeError::Message { at, source })
+        let command = Command::decode(kind, message);
+        let command = command.map_err(|source| DecodeError::Message { at, source })?;
+        match command {
+            Command::V2(v2::Request { action: found, .. }) if !v2::Action::is_valid(found) => {
+                Err(DecodeError::V2Action { at, found })
+            }
+            command => Ok(command),
+        }
     }
 
     #[must_use]

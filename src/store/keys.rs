@@ -10,6 +10,10 @@
 //! | `alarm` | `04`, kind (4), member (8) | nothing |
 //! | `member` | `05`, member (8) | its `Member` message ([`members`](super::members)) |
 //! | `removed` | `06`, member (8) | nothing |
+//! | `v2 expiring` | `10`, expiration (8), created index (8), node's name | nothing |
+//! | `v2 node` | `11`, node's name | [`v2::record`](super::v2) |
+//! | `v2 history` | `12`, index (8) | [`v2::history`](super::v2) |
+//! | `v2 numbers` | `13` | [`v2::meta`](super::v2) |
 //! | `kv` | `F0`, escaped user key, `00 00`, !main (8), !sub (4) | [`record`](super::record) |
 //!
 //! `kv` comes last: new user keys in ascending order then go to the very end of the tree, where its
@@ -21,11 +25,16 @@
 //! A user key may hold any bytes. Each `00` in it becomes `00 FF` and `00 00` ends it: the order of
 //! the user keys is kept, and no encoded key is the prefix of another one.
 //!
+//! The name of a v2 node is a byte for the space it is in (`1`: clients' keys), and `00` and its name for each part of its
+//! path. `00` and `01` in a name become `01 01` and `01 02`. So whatever is in a directory follows it, depth first, in the
+//! order of names, and in one range; expirations have their sign flipped, as leases' ids.
+//!
 //! All encoders write into a buffer that the caller reuses. What this file does not do: it knows
 //! nothing of what the records mean.
 
 use bytes::BufMut;
 
+use super::v2;
 use crate::ids::{LeaseId, MemberId, Revision};
 
 /// The table of leases.
@@ -42,6 +51,14 @@ const ALARM: u8 = 0x04;
 const MEMBER: u8 = 0x05;
 /// The table of members that were removed.
 const REMOVED: u8 = 0x06;
+/// The table of v2's nodes that expire.
+pub(super) const V2_EXPIRING: u8 = 0x10;
+/// The table of v2's nodes.
+pub(super) const V2_NODE: u8 = 0x11;
+/// The table of v2's events.
+pub(super) const V2_HISTORY: u8 = 0x12;
+/// The table of v2's own numbers.
+const V2_NUMBERS: u8 = 0x13;
 /// The table of user keys.
 pub(super) const KV: u8 = 0xF0;
 
@@ -63,6 +80,8 @@ const LEASE_KEY_BYTES: usize = 1 + 8;
 
 /// The key of the one `meta` record.
 pub(super) const META_KEY: &[u8] = &[META];
+/// The key of the one `v2 numbers` record.
+pub(super) const V2_NUMBERS_KEY: &[u8] = &[V2_NUMBERS];
 
 /// One change of one key: the `sub`-th of those that revision `main` made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -279,6 +298,8 @@ pub(super) fn is_sound(key: &[u8], value: &[u8]) -> bool {
             key.len() == REV_KEY_BYTES && is_revision && is_marked
         }
         Some(&META) => key == META_KEY,
+        Some(&V2_NUMBERS) => key == V2_NUMBERS_KEY,
+        Some(&V2_NODE | &V2_HISTORY | &V2_EXPIRING) => v2::is_key_sound(key),
         Some(&ALARM) => alarm_key(key).is_some(),
         Some(&KV) => is_kv_sound(key),
         _ => false,

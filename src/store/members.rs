@@ -26,6 +26,7 @@ use super::check::Fault;
 use super::command::{Command, MemberAdd};
 use super::keys;
 use super::store::{Outcome, Response, Store};
+use super::v2;
 use super::view::View;
 use crate::error::Rejected;
 use crate::ids::{Index, MemberId, Term};
@@ -297,6 +298,7 @@ impl Store {
     pub fn bootstrap(&mut self, members: &[Member]) {
         assert!(self.applied() == Index(0) && self.members.is_empty(), "the store is empty");
         self.adopt(members);
+        self.v2 = v2::Numbers::of_cluster(members.len());
         self.begin_at(FIRST_INDEX, FIRST_TERM);
         self.publish();
     }

@@ -8,6 +8,7 @@
 //! - [`command`]: an entry's bytes. [`validate`]: what is wrong with a request by itself.
 //! - `keys`, `record`, `meta`: how data lie in the one tree.
 //! - `mvcc`: puts and deletions. `txn`: transactions. [`lease`]: leases and what is attached to them. [`members`]: who they are. `compaction`: removing old revisions.
+//! - [`v2`]: the keyspace of etcd's v2 API, beside all that.
 //! - [`watch`]: what changed since. `walk`, `scan`, `range_scan`: reading. `hash`: comparing members. `check`: is it all sound?
 //!   `versions`: every version that is kept. `touch`: reading ahead of the writer.
 //!
@@ -21,6 +22,7 @@
 pub mod command;
 pub mod lease;
 pub mod members;
+pub mod v2;
 pub mod validate;
 pub mod watch;
 

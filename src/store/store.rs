@@ -12,13 +12,14 @@ use super::alarm::{self, Raised};
 use super::check::{Fault, check};
 use super::command::{Batch, Command};
 use super::compaction::{self, Sweep};
-use super::keys::META_KEY;
+use super::keys::{META_KEY, V2_NUMBERS_KEY};
 use super::lease::{LeaseChange, Leases};
 use super::members::{self, Members};
 use super::meta::Meta;
 use super::mvcc::{Scratch, Writer, check_put};
 use super::range_scan::header;
 use super::txn;
+use super::v2;
 use super::view::View;
 use crate::error::Rejected;
 use crate::ids::{Index, LeaseId, PageId, Revision, Term};
@@ -47,6 +48,9 @@ pub enum Response {
     MemberUpdate(MemberUpdateResponse),
     /// Nobody waits for it but the member itself.
     MemberPublish,
+    V2(Box<v2::Outcome>),
+    /// Nobody waits for it but the member that proposed it: how many events it made.
+    V2Expiry(u64),
 }
 
 /// The replicated state and its one writer.
@@ -70,6 +74,9 @@ pub struct Store {
     /// As the tree has them.
     pub(super) members: Arc<Members>,
     published_members: Arc<Members>,
+    pub(super) v2: v2::Numbers,
+    /// As the tree has them.
+    published_v2: v2::Numbers,
 }
 
 impl Store {
@@ -94,6 +101,7 @@ impl Store {
         let alarms = Raised::read(&tree);
         let members = Arc::new(members::open(&tree)?);
         let published_members = Arc::clone(&members);
+        let v2 = v2::Numbers::open(&tree)?;
         Ok(Self {
             tree,
             meta,
@@ -103,6 +111,8 @@ impl Store {
             alarms,
             members,
             published_members,
+            v2,
+            published_v2: v2,
             ..Self::default()
         })
     }
@@ -186,6 +196,13 @@ impl Store {
             | Command::MemberPromote(_)
             | Command::MemberUpdate(_)
             | Command::MemberPublish(_) => self.change_members(command),
+            Command::V2(request) => {
+                let outcome = v2::apply(&mut self.tree, &mut self.v2, request);
+                Ok(Response::V2(Box::new(outcome)))
+            }
+            Command::V2Expiry(request) => {
+                Ok(Response::V2Expiry(v2::expire(&mut self.tree, &mut self.v2, request)))
+            }
         }
     }
 
@@ -277,6 +294,10 @@ impl Store {
 
     fn publish_tree(&mut self) {
         self.tree.insert(META_KEY, &self.meta.encode(), Counted::No);
+        if self.v2 != self.published_v2 {
+            self.tree.insert(V2_NUMBERS_KEY, &self.v2.encode(), Counted::No);
+            self.published_v2 = self.v2;
+        }
         self.tree.publish();
         self.published = self.meta;
         self.published_members = Arc::clone(&self.members);
@@ -286,7 +307,8 @@ impl Store {
     #[must_use]
     pub fn view(&self) -> View {
         let members = Arc::clone(&self.published_members);
-        View::new(self.tree.snapshot(), self.published, members, self.thinned)
+        let (snapshot, v2) = (self.tree.snapshot(), self.published_v2);
+        View::new(snapshot, self.published, members, self.thinned, v2)
     }
 
     /// Begins to make the published state durable, all that was applied being published; see

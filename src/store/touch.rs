@@ -22,6 +22,7 @@ use super::compaction::{Sweep, find_superseded};
 use super::keys;
 use super::lease::{Lease, walk_attached};
 use super::scan::{Scan, Shape, Sink};
+use super::v2;
 use super::view::View;
 use super::walk::{Bounds, Direction, Live, Walk};
 use crate::ids::{LeaseId, PageId};
@@ -101,7 +102,15 @@ impl Touch<'_> {
             | Command::MemberPromote(_)
             | Command::MemberUpdate(_)
             | Command::MemberPublish(_) => {}
+            Command::V2(request) => self.v2(v2::touch(self.view, request, self.budget)),
+            Command::V2Expiry(request) => {
+                self.v2(v2::touch_expiry(self.view, request, self.budget))
+            }
         }
+    }
+
+    fn v2(&mut self, spent: usize) {
+        self.spend(spent);
     }
 
     fn put(&mut self, request: &PutRequest) {

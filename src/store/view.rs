@@ -7,7 +7,7 @@ use urd_proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnRespon
 use super::hash::{HashKv, HashScan};
 use super::members::Members;
 use super::meta::Meta;
-use super::{range_scan, txn};
+use super::{range_scan, txn, v2};
 use crate::error::Rejected;
 use crate::ids::{Index, Revision, Term};
 use crate::tree::{Export, Read, Snapshot, Stamp};
@@ -21,6 +21,8 @@ pub struct View {
     /// As the snapshot has them.
     members: Arc<Members>,
     thinned: Revision,
+    /// As the snapshot has them.
+    v2: v2::Numbers,
 }
 
 impl View {
@@ -29,8 +31,9 @@ impl View {
         meta: Meta,
         members: Arc<Members>,
         thinned: Revision,
+        v2: v2::Numbers,
     ) -> Self {
-        Self { snapshot, meta, members, thinned }
+        Self { snapshot, meta, members, thinned, v2 }
     }
 
     pub(super) fn snapshot(&self) -> &Snapshot {
@@ -39,6 +42,10 @@ impl View {
 
     pub(super) fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    pub(super) fn v2(&self) -> &v2::Numbers {
+        &self.v2
     }
 
     /// The members.

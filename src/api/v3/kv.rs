@@ -170,8 +170,13 @@ pub fn answer<N: Node>(node: &N, published: &Published, reply: Box<dyn Reply>, o
         }
         // Nobody but the member itself asks for it, to hear that it is done.
         Ok(Response::MemberPublish) => Encoded::with_capacity(0),
-        Ok(Response::LeaseCheckpoints | Response::LeaseExpiry) => {
-            unreachable!("invariant: no client can ask for it")
+        Ok(
+            Response::LeaseCheckpoints
+            | Response::LeaseExpiry
+            | Response::V2(_)
+            | Response::V2Expiry(_),
+        ) => {
+            unreachable!("invariant: no client of v3 can ask for it")
         }
         Err(rejected) => return reply.fail(rejected.into()),
     };

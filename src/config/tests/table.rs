@@ -53,7 +53,7 @@ const ETCD_DROPPED: &str = "
     log-output log-package-levels next-cluster-version-compatible proxy proxy-dial-timeout
     proxy-failure-wait proxy-read-timeout proxy-refresh-interval proxy-write-timeout";
 
-const OURS: &str = "shards cpus";
+const OURS: &str = "shards cpus v2-history";
 
 #[test]
 fn it_has_every_flag_once() {

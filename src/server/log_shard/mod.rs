@@ -195,6 +195,8 @@ pub struct LogShard<D: Disk> {
     leader: Option<MemberId>,
     /// The newest that was published.
     revision: Revision,
+    /// Likewise, of v2.
+    v2_index: u64,
     preparing: bool,
     /// When to try again to prepare a segment, after a failure.
     prepare_from: Option<Instant>,
@@ -293,6 +295,7 @@ impl<D: Disk + 'static> LogShard<D> {
             remote_questions: slab::Slab::new(),
             leader: None,
             revision: Revision(0),
+            v2_index: 0,
             preparing: false,
             prepare_from: None,
             checkpoints,
@@ -532,11 +535,13 @@ impl<D: Disk + 'static> LogShard<D> {
             self.shared.metrics.leader_changed();
             self.follow_new_leader();
         }
-        let revision = published.view.revision();
+        let (revision, v2_index) = (published.view.revision(), published.view.v2_index());
         self.shared.bytes_in_use.store(published.sizes.bytes_in_use, Ordering::Relaxed);
         self.shared.published.store(Arc::new(published));
-        if std::mem::replace(&mut self.revision, revision) != revision {
-            self.tell_watchers();
+        let is_news = std::mem::replace(&mut self.revision, revision) != revision;
+        let is_v2_news = std::mem::replace(&mut self.v2_index, v2_index) != v2_index;
+        if is_news || is_v2_news {
+            self.tell_watchers(is_news, is_v2_news);
         }
     }
 
@@ -551,10 +556,11 @@ impl<D: Disk + 'static> LogShard<D> {
     }
 
     /// Tells the shards that have watchers and have not been told already.
-    fn tell_watchers(&self) {
+    fn tell_watchers(&self, is_news: bool, is_v2_news: bool) {
         for (watching, port) in self.shared.watching.iter().zip(&self.ports) {
-            if watching.wanted.load(Ordering::SeqCst) && !watching.told.swap(true, Ordering::SeqCst)
-            {
+            let is_wanted = (is_news && watching.wanted.load(Ordering::SeqCst))
+                || (is_v2_news && watching.wants_v2.load(Ordering::SeqCst));
+            if is_wanted && !watching.told.swap(true, Ordering::SeqCst) {
                 port.post(ToShard::Published);
             }
         }

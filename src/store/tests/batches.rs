@@ -10,6 +10,7 @@ use crate::store::command::{
     Batch, BatchBuilder, Command, DecodeError, FORMAT_VERSION, Kind, LeaseCheckpoints, LeaseExpiry,
     MemberAdd,
 };
+use crate::store::v2;
 use urd_proto::etcdserverpb::request_op::Request;
 use urd_proto::etcdserverpb::{
     LeaseCheckpoint, LeaseGrantRequest, LeaseRevokeRequest, Member, MemberPromoteRequest,
@@ -39,6 +40,20 @@ fn commands() -> Vec<Command> {
         Command::MemberPromote(MemberPromoteRequest { id: 2 }),
         Command::MemberUpdate(MemberUpdateRequest { id: 3, peer_ur_ls: vec!["u".to_owned()] }),
         Command::MemberPublish(Member { id: 4, name: "n".to_owned(), ..Member::default() }),
+        Command::V2(v2::Request {
+            action: v2::Action::CompareAndSwap.into(),
+            path: "/a/b".to_owned(),
+            value: "v".into(),
+            dir: true,
+            recursive: true,
+            refresh: true,
+            prev_value: "p".into(),
+            prev_index: u64::MAX,
+            expiration: Some(i64::MIN),
+            now: i64::MAX,
+            history: 7,
+        }),
+        Command::V2Expiry(v2::Expiry { cutoff: -1, nodes_max: u64::MAX, history: 1 }),
     ]
 }
 

@@ -6,6 +6,7 @@ use crate::ids::{LeaseId, Revision};
 use crate::store::keys::{self, ChangeId, ChangeKind};
 use crate::store::meta::Meta;
 use crate::store::record::{Record, TOMBSTONE_RECORD};
+use crate::store::v2;
 use crate::store::view::View;
 use crate::store::{Fault, check};
 use crate::tree::{Counted, Tree};
@@ -45,7 +46,8 @@ impl Bench {
     }
 
     fn faults(mut self) -> Vec<Fault> {
-        check(&View::new(self.tree.publish(), self.meta, Arc::default(), self.meta.swept))
+        let v2 = v2::Numbers::default();
+        check(&View::new(self.tree.publish(), self.meta, Arc::default(), self.meta.swept, v2))
     }
 }
 

@@ -10,15 +10,17 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use urd::api::Reply;
-use urd::api::node::{Identity, LeaseAnswer, LeaseQuestion, Limits, Node, Published, Read};
+use urd::api::node::{
+    Identity, LeaseAnswer, LeaseQuestion, Limits, Node, Published, Read, V2Answer,
+};
 use urd::api::v3::watch::Hub;
 use urd::api::v3::{self, kv};
 use urd::error::Error;
 use urd::ids::{ClusterId, LeaseId, MemberId, Term};
 use urd::store::command::{Batch, BatchBuilder, Kind};
-use urd::store::{Outcome, Store};
+use urd::store::{Outcome, Response, Store, v2};
 
 use super::samples;
 
@@ -39,6 +41,7 @@ pub(super) struct Member {
     reads: RefCell<Vec<Read>>,
     large: Cell<usize>,
     leases: Cell<i64>,
+    v2_news: watch::Sender<u64>,
 }
 
 impl Member {
@@ -51,6 +54,8 @@ impl Member {
             learners: 1,
             lease_ttl_min: 2,
             election_timeout: Duration::from_secs(1),
+            v2: true,
+            v2_history: 20,
         };
         let mut store = samples::first_store();
         samples::apply(&mut store, &samples::commands()[..6]);
@@ -65,6 +70,7 @@ impl Member {
             reads: RefCell::default(),
             large: Cell::new(0),
             leases: Cell::new(100),
+            v2_news: watch::Sender::new(0),
         })
     }
 
@@ -141,6 +147,10 @@ impl Node for Member {
         1_700_000_000
     }
 
+    fn unix_nanoseconds(&self) -> i64 {
+        1_700_000_000_000_000_000
+    }
+
     fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -157,6 +167,26 @@ impl Node for Member {
         let mut batch = BatchBuilder::default();
         batch.append(kind, message);
         self.answer(batch.finish(), reply);
+    }
+
+    fn propose_v2(&self, request: v2::Request) -> oneshot::Receiver<V2Answer> {
+        let history = self.limits.v2_history;
+        let mut batch = BatchBuilder::default();
+        batch.append_v2(&v2::Request { history, ..request });
+        let answer = match self.apply(batch.finish()).pop() {
+            Some(Ok(Response::V2(outcome))) => Ok(*outcome),
+            Some(Err(rejected)) => Err(rejected.into()),
+            other => unreachable!("one request of v2, not {other:?}"),
+        };
+        self.v2_news.send_replace(self.published.borrow().view.v2_index());
+        let (sender, receiver) = oneshot::channel();
+        // Whoever asked may have gone.
+        sender.send(answer).ok();
+        receiver
+    }
+
+    fn v2_news(&self) -> watch::Receiver<u64> {
+        self.v2_news.subscribe()
     }
 
     fn reconfigure(&self, change: Bytes, reply: Box<dyn Reply>) {

@@ -7,6 +7,7 @@ use urd::ids::{Index, Term};
 use urd::store::command::{
     Batch, BatchBuilder, Command, Kind, LeaseCheckpoints, LeaseExpiry, MemberAdd,
 };
+use urd::store::v2::{self, Action, Expiry};
 use urd::store::{Store, TreeHash, View};
 use urd_proto::etcdserverpb::compare::TargetUnion;
 use urd_proto::etcdserverpb::request_op::Request;
@@ -106,7 +107,25 @@ pub fn commands() -> Vec<Command> {
             peer_ur_ls: vec!["http://127.0.0.1:9".to_owned()],
         }),
         Command::MemberPublish(Member { id: 3, name: "third".to_owned(), ..Member::default() }),
+        node("/a/b", Action::Set, Some(2_000_000_000_000_000_000)),
+        node("/q", Action::CreateInOrder, None),
+        node("/a", Action::Update, None),
+        node("/a/b", Action::CompareAndSwap, None),
+        node("/a/b", Action::Delete, None),
+        Command::V2Expiry(Expiry { cutoff: i64::MAX, nodes_max: 10, history: 3 }),
     ]
+}
+
+fn node(path: &str, action: Action, expiration: Option<i64>) -> Command {
+    Command::V2(v2::Request {
+        action: action.into(),
+        path: path.to_owned(),
+        value: "v".into(),
+        expiration,
+        now: 1_700_000_000_000_000_000,
+        history: 3,
+        ..v2::Request::default()
+    })
 }
 
 /// Commands that have an entry of their own.

@@ -1,6 +1,7 @@
 //! Requests as a line for people. A new kind of request gets its arm in [`command`].
 
 use urd::store::command::Command;
+use urd::store::v2;
 use urd_proto::etcdserverpb::request_op::Request;
 use urd_proto::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
@@ -52,7 +53,35 @@ pub(crate) fn command(command: &Command) -> String {
             let (id, name, clients) = (told.id, &told.name, &told.client_ur_ls);
             format!("member publish id={id:x} name={name:?} clients={clients:?}")
         }
+        Command::V2(request) => v2(request),
+        Command::V2Expiry(request) => {
+            format!("v2 expiry cutoff={} nodes_max={}", request.cutoff, request.nodes_max)
+        }
     }
+}
+
+fn v2(request: &v2::Request) -> String {
+    let mut line = format!("v2 {:?} path={:?}", request.action(), request.path);
+    if request.may_grow() && !request.dir {
+        line += &format!(" value={} bytes", request.value.len());
+    }
+    for (is_set, word) in
+        [(request.dir, "dir"), (request.recursive, "recursive"), (request.refresh, "refresh")]
+    {
+        if is_set {
+            line += &format!(" {word}");
+        }
+    }
+    if !request.prev_value.is_empty() {
+        line += &format!(" prev_value={} bytes", request.prev_value.len());
+    }
+    if request.prev_index != 0 {
+        line += &format!(" prev_index={}", request.prev_index);
+    }
+    if let Some(expiration) = request.expiration {
+        line += &format!(" expiration={expiration}");
+    }
+    line
 }
 
 fn put(request: &PutRequest) -> String {

@@ -54,7 +54,6 @@ fn accepts_flags_without_effect_and_says_so() {
         return;
     }
     let server = Launch::new(Program::Subject)
-        .argument("--enable-v2=true")
         .argument("--max-wals=7")
         .argument("--backend-batch-interval=100ms")
         .argument("-enable-pprof")
