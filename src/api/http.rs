@@ -79,16 +79,15 @@ impl Check {
 
 /// Answers a request.
 pub async fn serve<N: Node>(node: &Rc<N>, request: Request<Bytes>) -> Response<Body> {
-    let options = node.http_options();
     let mut response = if request.method() == Method::OPTIONS {
         // Whatever the path: it is asked for what stands in the header.
         Response::new(Body::Whole(Bytes::new()))
-    } else if options.v2 && v2::is_ours(request.uri().path()) {
+    } else if node.limits().v2 && v2::is_ours(request.uri().path()) {
         v2::serve(node, &request).await
     } else {
         serve_plain(node, &request).await.map(Body::Whole)
     };
-    response.headers_mut().extend(options.origins.fields(request.headers()));
+    response.headers_mut().extend(node.origins().fields(request.headers()));
     response
 }
 

@@ -8,6 +8,7 @@
 //! it comes back.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -41,6 +42,17 @@ struct Waiter {
     /// What came when there was no room begins here, or the history has lost what it waits for.
     missed: Option<Missed>,
     waker: Option<Waker>,
+}
+
+/// What a member counts itself, over all its shards: nothing of it is in the store.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Reads that found a node.
+    pub gets: AtomicU64,
+    /// Reads that did not.
+    pub gets_failed: AtomicU64,
+    /// Those who wait.
+    pub waiters: AtomicU64,
 }
 
 /// Why a waiter has to look into the history itself.

@@ -1,6 +1,7 @@
 //! `/v2/keys`: reads from the newest state, waits, and writes through the log.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -56,11 +57,13 @@ async fn read<N: Node>(
     quorum: bool,
 ) -> Result<Response<Body>, Error> {
     if quorum {
-        linearizable(node).await.map_err(unavailable)?;
+        linearizable(node).await.map_err(|unavailable| internal(&unavailable.into()))?;
     }
     let published = node.published();
     let read = list(node, &published, path, parameters.recursive).await;
-    node.count_v2_get(read.is_ok());
+    let tally = node.v2_tally();
+    let count = if read.is_ok() { &tally.gets } else { &tally.gets_failed };
+    count.fetch_add(1, Relaxed);
     Ok(event(&published, &read?, false))
 }
 
@@ -112,8 +115,9 @@ async fn write<N: Node>(
     if change.path.len() + change.value.len() > node.limits().request_bytes {
         return Err(internal(&REQUEST_TOO_LARGE));
     }
-    let outcome = node.propose_v2(&change).await.unwrap_or(Err(Unavailable::Stopped));
-    let done = outcome.map_err(unavailable)??;
+    let outcome = node.propose_v2(change).await;
+    let outcome = outcome.unwrap_or(Err(Unavailable::Stopped.into()));
+    let done = outcome.map_err(|error| internal(&error.into()))??;
     let bare = parameters.no_value_on_success && method != Method::DELETE;
     Ok(event(&node.published(), &done, bare))
 }
@@ -142,7 +146,8 @@ fn change<N: Node>(node: &Rc<N>, method: &Method, path: &Path, parameters: &Para
         prev_index: parameters.prev_index,
         expiration: parameters.ttl.and_then(|ttl| expiration(now, ttl)),
         now,
-        history: node.v2_history(),
+        // The member fills it in.
+        history: 0,
     }
 }
 
@@ -174,10 +179,6 @@ fn refusal(error: &Error) -> Response<Bytes> {
     let mut response = answer::json(status, json::error(error));
     response.headers_mut().insert("x-etcd-index", error.index.into());
     response
-}
-
-fn unavailable(unavailable: Unavailable) -> Error {
-    internal(&unavailable.into())
 }
 
 /// What etcd does not refuse but fail to do, clients hear as an error of raft's, with the text of the other API.

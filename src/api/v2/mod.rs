@@ -25,7 +25,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
-pub use hub::{Hub, follow};
+pub use hub::{Hub, Tally, follow};
 
 use super::call::Body;
 use super::node::Node;

@@ -3,6 +3,8 @@
 //! The names of etcd's fields, as far as there is something to say: traffic between members is counted for `/metrics`,
 //! and not by etcd's kinds of messages.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 
@@ -39,9 +41,10 @@ pub(super) fn store<N: Node>(node: &N, method: &Method) -> Response<Bytes> {
     if method != Method::GET {
         return answer::method_not_allowed("GET");
     }
-    let gets = node.v2_gets();
+    let tally = node.v2_tally();
+    let gets = (tally.gets.load(Relaxed), tally.gets_failed.load(Relaxed));
     let counts = node.published().view.v2_statistics();
-    answer::json(StatusCode::OK, counted(gets, &counts, node.v2_waiters()))
+    answer::json(StatusCode::OK, counted(gets, &counts, tally.waiters.load(Relaxed)))
 }
 
 fn counted((gets, gets_failed): (u64, u64), counts: &Counts, watchers: u64) -> String {

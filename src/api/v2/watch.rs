@@ -4,6 +4,7 @@
 //! first event. (etcd's stream ends up deaf if that event was in its history; ours goes on.)
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -66,7 +67,7 @@ impl<N: Node> Watch<N> {
         self.place = Some(hub.enter(self.interest.clone(), self.next, seen, self.is_stream));
         let is_first = hub.len() == 1;
         drop(hub);
-        self.node.count_v2_waiters(1);
+        self.node.v2_tally().waiters.fetch_add(1, Relaxed);
         if is_first {
             self.node.set_v2_watching(true);
         }
@@ -78,7 +79,7 @@ impl<N: Node> Watch<N> {
         hub.leave(place);
         let was_last = hub.is_empty();
         drop(hub);
-        self.node.count_v2_waiters(-1);
+        self.node.v2_tally().waiters.fetch_sub(1, Relaxed);
         if was_last {
             self.node.set_v2_watching(false);
         }

@@ -82,9 +82,9 @@ pub(super) fn index_at(endpoint: &str) -> u64 {
     index(&Asked::new("GET", "/v2/keys").send(endpoint))
 }
 
-/// The servers of one program.
+/// The servers of one program, held so that they run.
 #[derive(Debug)]
-#[expect(dead_code, reason = "held so that they run")]
+#[expect(dead_code, reason = "they are only held")]
 enum Servers {
     One(Server),
     Three(Cluster),
@@ -93,7 +93,7 @@ enum Servers {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Pair {
-    servers: [Servers; 2],
+    _servers: [Servers; 2],
     pub etcd: String,
     pub subject: String,
 }
@@ -128,7 +128,7 @@ impl Pair {
         for endpoint in [&etcd, &subject] {
             wait_until_settled(endpoint);
         }
-        let pair = Pair { servers, etcd, subject };
+        let pair = Pair { _servers: servers, etcd, subject };
         let (of_etcd, of_subject) = (index_at(&pair.etcd), index_at(&pair.subject));
         let behind = if of_etcd < of_subject { &pair.etcd } else { &pair.subject };
         for _ in 0..of_etcd.abs_diff(of_subject) {
