@@ -37,6 +37,7 @@ mod shard;
 mod signal;
 mod start;
 mod told;
+mod v2_expiry;
 mod warming;
 
 use std::net::SocketAddr;

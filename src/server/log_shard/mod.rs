@@ -5,7 +5,7 @@
 //! 1. Take what came in: proposals and reads from shards, completed writes, other members' messages (`peers`). See
 //!    whether pages have to be touched ahead (`warming`): then entries are applied only as far as that is done.
 //! 2. All waiting reads share one read index. Without a leader, reads and proposals wait for one, for a while.
-//! 3. The lessor's entry, if one is due, joins the queue. Queued batches become one entry, if the disk is idle or the
+//! 3. The lessor's entry, if one is due, joins the queue, and that of v2's expirations (`timers`). Queued batches become one entry, if the disk is idle or the
 //!    queue is worth another write beside the one under way (`proposals`).
 //! 4. Turn the driver until it has nothing to do; send its messages, start the writes it asks for.
 //! 5. Publish what was applied, then answer: whoever hears of a write, or of a read index, finds it published. The
@@ -22,6 +22,7 @@ mod notices;
 mod peers;
 mod proposals;
 pub mod question;
+mod timers;
 mod upkeep;
 mod warm;
 
@@ -53,8 +54,9 @@ use super::mesh::{Key, Outbox, ToLog, ToShard};
 use super::publish::is_published;
 use super::shard::Shared;
 use super::signal::Signal;
+use super::v2_expiry::V2Expiry;
 use super::warming::{Ahead, Warming};
-use crate::api::node::{LeaseAnswer, LeaseQuestion, Published};
+use crate::api::node::{LeaseQuestion, Published};
 use crate::api::operations::Operations;
 use crate::error::Unavailable;
 use crate::ids::{MemberId, Revision, Term};
@@ -187,6 +189,7 @@ pub struct LogShard<D: Disk> {
     queued_requests: usize,
     queued_bytes: usize,
     reads: Vec<Reader>,
+    v2_expiry: V2Expiry,
     lessor: Lessor<Asker>,
     /// The term in which the lessor was told last that this member leads.
     lessor_term: Term,
@@ -279,9 +282,11 @@ impl<D: Disk + 'static> LogShard<D> {
     /// A log shard that has not begun.
     pub fn new(makings: Makings<D>) -> Self {
         let Makings { driver, shared, ports, inbox, transport, checkpoints, membership } = makings;
+        let v2_expiry = V2Expiry::new(shared.limits.v2_history);
         Self {
             driver,
             shared,
+            v2_expiry,
             ports,
             inbox,
             transport,
@@ -330,6 +335,7 @@ impl<D: Disk + 'static> LogShard<D> {
         self.turn(waiting, &mut applied)?;
         self.start_reads();
         more |= self.propose_about_leases();
+        self.propose_v2_expiry();
         self.propose_changes();
         loop {
             let waiting = if self.is_lone_request() { Waiting::Thread } else { Waiting::Task };
@@ -361,7 +367,8 @@ impl<D: Disk + 'static> LogShard<D> {
             self.checkpoint();
         }
         let waits = self.inbox.warming.expiry.get() == Ahead::UnderWay;
-        Ok(more || (!waits && self.lessor.wants_to_propose(Instant::now())))
+        let has_due = !waits && self.lessor.wants_to_propose(Instant::now());
+        Ok(more || has_due || self.wants_v2_expiry())
     }
 
     /// Turns the driver until it has nothing to do.
@@ -566,71 +573,6 @@ impl<D: Disk + 'static> LogShard<D> {
         }
     }
 
-    /// Lets the lessor's time go on. True when it has more timers to look at.
-    fn propose_about_leases(&mut self) -> bool {
-        // The messages of this very pass may have told of a new leader, with whom leases were renewed while this member
-        // slept. What the lessor took for expired would be forwarded to it, and end them.
-        self.end_former_leadership();
-        let now = Instant::now();
-        let more = self.lessor.advance(now);
-        if self.lessor.wants_to_propose(now) && self.may_propose_about_leases() {
-            let published = self.shared.published.load();
-            if let Some(batch) = self.lessor.propose(now, &published.view) {
-                self.enqueue(Owner::Lessor(self.lessor_term), batch);
-            }
-        }
-        more
-    }
-
-    /// Tells the lessor what has become of leadership and of leases.
-    fn follow_leases(&mut self, changes: &[LeaseChange]) {
-        self.end_former_leadership();
-        let now = Instant::now();
-        match (self.driver.leads(), self.lessor.leads()) {
-            (true, true) => changes.iter().for_each(|change| self.lessor.follow(now, *change)),
-            (true, false) => {
-                self.lessor.promote(now, &self.shared.published.load().view);
-                self.lessor_term = self.driver.term();
-            }
-            (false, _) => {}
-        }
-    }
-
-    /// Lets the lessor know if this member leads no more, or in another term: somebody else may have led in between.
-    fn end_former_leadership(&mut self) {
-        let still_leads = self.driver.leads() && self.driver.term() == self.lessor_term;
-        if self.lessor.leads() && !still_leads {
-            self.lessor.demote(Instant::now());
-            self.forget_lessors_batch();
-        }
-    }
-
-    fn answer_about_leases(&mut self) {
-        let leases_renewed = self.lessor.take_renewed();
-        if leases_renewed > 0 {
-            self.shared.metrics.operations(&Operations { leases_renewed, ..Operations::default() });
-        }
-        let mut answers: Vec<Vec<(Key, LeaseAnswer)>> = Vec::new();
-        for (asker, answer) in self.lessor.take_answers() {
-            let (shard, key) = match asker {
-                Asker::Shard { shard, key } => (shard, key),
-                Asker::Remote { call, nth } => {
-                    self.note_remote_answer(call, nth, answer);
-                    continue;
-                }
-            };
-            if answers.len() <= shard {
-                answers.resize_with(shard + 1, Vec::new);
-            }
-            if let Some(own) = answers.get_mut(shard) {
-                own.push((key, answer));
-            }
-        }
-        for (shard, answers) in answers.into_iter().enumerate().filter(|(_, own)| !own.is_empty()) {
-            self.tell(shard, ToShard::Leases { answers });
-        }
-    }
-
     fn answer(&mut self, applied: Applied) {
         for (parts, outcomes) in applied.outcomes {
             let mut outcomes = outcomes.into_iter();
@@ -642,6 +584,7 @@ impl<D: Disk + 'static> LogShard<D> {
                     }
                     Owner::Lessor(term) if self.is_lessors_term(term) => self.lessor.applied(),
                     Owner::Lessor(_) => {}
+                    Owner::V2Expiry => self.v2_expiry.applied(),
                 }
             }
         }

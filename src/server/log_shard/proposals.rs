@@ -29,6 +29,7 @@ pub(super) enum Owner {
     },
     /// In this term.
     Lessor(Term),
+    V2Expiry,
 }
 
 /// A batch that waits to be proposed, of one shard or joined of several.
@@ -184,6 +185,7 @@ impl<D: Disk + 'static> LogShard<D> {
                     self.lessor.failed(Instant::now(), unavailable);
                 }
                 Owner::Lessor(_) => {}
+                Owner::V2Expiry => self.v2_expiry.failed(Instant::now()),
             }
         }
     }

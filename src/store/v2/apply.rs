@@ -234,7 +234,9 @@ impl Change<'_> {
     fn find_as_compared(&self, path: &Path, request: &Request) -> Result<Record, Error> {
         let found = self.find(path)?;
         if found.dir {
-            return Err(self.error(ErrorCode::NotFile, path.as_str()));
+            // etcd has nothing to blame the root by.
+            let cause = if path.is_root() { "" } else { path.as_str() };
+            return Err(self.error(ErrorCode::NotFile, cause));
         }
         let Request { prev_value, prev_index, .. } = request;
         let has_value = prev_value.is_empty() || *prev_value == found.value;

@@ -28,6 +28,9 @@ mod record;
 mod request;
 mod touch;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::{Error, ErrorCode};
 pub use event::{Action as EventAction, Event, Node};
 pub use get::Listing;
