@@ -406,10 +406,7 @@ impl Shard {
 
     /// Notes whether there has been no leader for a while: three election timeouts, as in etcd.
     fn look_for_leader(&self, now: Instant) {
-        let leader = self.shared.published.load().leader;
-        if leader != self.leader_since.get().map(|(leader, _)| leader) {
-            self.leader_since.set(leader.map(|leader| (leader, self.unix_nanoseconds())));
-        }
+        self.leader_since();
         if !self.is_leaderless() {
             self.leaderless_since.set(None);
             self.leaderless.send_if_modified(|is_so| std::mem::replace(is_so, false));
@@ -608,6 +605,10 @@ impl Node for Shard {
     }
 
     fn leader_since(&self) -> Option<(MemberId, i64)> {
+        let leader = self.shared.published.load().leader;
+        if leader != self.leader_since.get().map(|(leader, _)| leader) {
+            self.leader_since.set(leader.map(|leader| (leader, unix_nanoseconds())));
+        }
         self.leader_since.get()
     }
 

@@ -23,8 +23,10 @@ pub(super) fn event(event: &Event, bare: bool) -> String {
 pub(super) fn error(error: &Error) -> String {
     let mut text = format!(r#"{{"errorCode":{},"message":"#, error.code.number());
     string(&mut text, error.code.message().as_bytes());
-    text.push_str(r#","cause":"#);
-    string(&mut text, error.cause.as_bytes());
+    if !error.cause.is_empty() {
+        text.push_str(r#","cause":"#);
+        string(&mut text, error.cause.as_bytes());
+    }
     write(&mut text, format_args!(",\"index\":{}}}\n", error.index));
     text
 }
@@ -86,8 +88,8 @@ fn node(text: &mut String, node: &Node) {
     text.push('}');
 }
 
-/// Appends a string in quotes. What is no UTF-8 is replaced, a byte at a time; what would mean something in HTML or
-/// JavaScript is escaped.
+/// Appends a string in quotes. What is no UTF-8 is replaced, a byte at a time, or was already, in paths and causes; what
+/// would mean something in HTML or JavaScript is escaped.
 pub(super) fn string(text: &mut String, bytes: &[u8]) {
     text.push('"');
     for chunk in bytes.utf8_chunks() {
@@ -98,7 +100,7 @@ pub(super) fn string(text: &mut String, bytes: &[u8]) {
                 '\n' => text.push_str("\\n"),
                 '\r' => text.push_str("\\r"),
                 '\t' => text.push_str("\\t"),
-                '<' | '>' | '&' | '\0'..='\x1f' | '\u{2028}' | '\u{2029}' => {
+                '<' | '>' | '&' | '\0'..='\x1f' | '\u{2028}' | '\u{2029}' | '\u{fffd}' => {
                     write(text, format_args!("\\u{:04x}", u32::from(character)));
                 }
                 character => text.push(character),
@@ -210,6 +212,8 @@ mod tests {
             "{\"errorCode\":101,\"message\":\"Compare failed\",\
              \"cause\":\"[\\u003ca\\u003e != \\\"b\\\"]\",\"index\":8}\n"
         );
+        let refused = Error { code: ErrorCode::NotFile, cause: String::new(), index: 8 };
+        assert_eq!(error(&refused), "{\"errorCode\":102,\"message\":\"Not a file\",\"index\":8}\n");
         assert_eq!(message("no"), "{\"message\":\"no\"}");
     }
 

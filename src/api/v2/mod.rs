@@ -19,7 +19,6 @@ mod parameters;
 mod stats;
 mod watch;
 
-use std::borrow::Cow;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -74,7 +73,7 @@ pub async fn serve<N: Node>(node: &Rc<N>, request: &Request<Bytes>) -> Response<
     response.map(Body::Whole)
 }
 
-/// A path without `%XX`; bytes that are no UTF-8 are replaced. `None` when an escape is none.
+/// A path without `%XX`; bytes that are no UTF-8 are replaced, each by itself. `None` when an escape is none.
 fn unescape(path: &str) -> Option<String> {
     if !path.contains('%') {
         return Some(path.to_owned());
@@ -90,10 +89,12 @@ fn unescape(path: &str) -> Option<String> {
             plain.push(byte);
         }
     }
-    Some(match String::from_utf8_lossy(&plain) {
-        Cow::Borrowed(text) => text.to_owned(),
-        Cow::Owned(text) => text,
-    })
+    let mut text = String::with_capacity(plain.len());
+    for chunk in plain.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    Some(text)
 }
 
 /// Without empty, `.` and `..` parts; a slash at the end stays.

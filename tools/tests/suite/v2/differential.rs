@@ -9,7 +9,8 @@
 
 use fastrand::Rng;
 
-use super::pair::{Asked, FORM, Pair, index};
+use super::pair::{Asked, FORM, Pair, index, masked};
+use crate::harness::http::Poll;
 
 const REQUESTS: usize = 1500;
 const REQUESTS_AT_FOLLOWERS: usize = 500;
@@ -58,6 +59,18 @@ fn run(pair: &Pair, requests: usize) {
         successes > requests / 5 && refusals > requests / 10,
         "{successes} successes and {refusals} refusals of {requests} requests try too little"
     );
+}
+
+/// What a stream tells until the last event. etcd tells of a removal twice: where it finds the node, and where it finds
+/// what the event is about.
+fn told(poll: &mut Poll) -> Vec<String> {
+    let mut events: Vec<String> = Vec::new();
+    while !events.last().is_some_and(|event| event.contains("\"value\":\"the last\"")) {
+        let event = poll.next().expect("an event").expect("a stream does not end");
+        events.push(masked(&event));
+    }
+    events.dedup();
+    events
 }
 
 struct Run<'a> {
@@ -213,17 +226,13 @@ impl Run<'_> {
     fn stream(&mut self) {
         let (key, recursive) = self.waited_for();
         let path = format!("/v2/keys{key}?wait=true&stream=true&recursive={recursive}");
-        let mut polls = self.pair.wait(&path);
+        let polls = self.pair.wait(&path);
         for _ in 0..self.random.usize(..12) {
             self.ask();
         }
         self.replace(key);
-        loop {
-            let event = Pair::event(&path, &mut polls);
-            if event.expect("a stream does not end").contains("\"value\":\"the last\"") {
-                return;
-            }
-        }
+        let [expected, found] = polls.map(|mut poll| told(&mut poll));
+        assert_eq!(expected, found, "{path}: as etcd has it, and as the subject does");
     }
 
     /// Removes what there is, so that a file can be set.
