@@ -112,6 +112,8 @@ pub const V2_HISTORY_EVENTS_DEFAULT: u64 = 1000;
 pub const V2_HISTORY_EVENTS_MAX: u64 = 10_000_000;
 /// Bytes of the events kept, however many they may be.
 pub const V2_HISTORY_BYTES_MAX: u64 = 256 * MIB as u64;
+/// Nodes that one slice of a read of v2's lists before its shard turns to other work.
+pub const V2_NODES_PER_SLICE: usize = 1024;
 /// v2 nodes that one entry has expire; a write beside them waits until they are gone.
 pub const V2_NODES_PER_EXPIRY: u64 = 1024;
 

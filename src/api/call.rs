@@ -167,6 +167,26 @@ pub trait ReplyStream {
     fn finish(self: Box<Self>, status: Status);
 }
 
+/// The body of a plain HTTP answer.
+pub enum Body {
+    /// At hand.
+    Whole(Bytes),
+    /// In pieces, as there is something to say.
+    Pieces(Box<dyn Pieces>),
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self::Whole(bytes)
+    }
+}
+
+/// A body in the making. Dropped when it has ended, or when its caller has gone away.
+pub trait Pieces {
+    /// The next piece; `None` ends the body.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>>;
+}
+
 /// What a listener serves. One instance a shard.
 pub trait Service: 'static {
     /// Starts a call; the answer goes to its [`Reply`], now or later. Never blocks.
@@ -175,5 +195,5 @@ pub trait Service: 'static {
     fn http(
         self: &Rc<Self>,
         request: http::Request<Bytes>,
-    ) -> impl Future<Output = http::Response<Bytes>>;
+    ) -> impl Future<Output = http::Response<Body>>;
 }

@@ -1,7 +1,7 @@
 //! The plain HTTP endpoints of the client port: version, health checks, metrics.
 //!
 //! Paths, parameters and bodies are those of etcd 3.7 (its `etcdhttp` pages). `/livez` and `/readyz` run named checks;
-//! each check is also a path of its own, as in Kubernetes.
+//! each check is also a path of its own, as in Kubernetes. What begins with `/v2` goes to [`v2`], if it is served.
 
 use std::fmt::Write as _;
 use std::rc::Rc;
@@ -13,7 +13,9 @@ use http::{Method, Request, Response, StatusCode, header};
 
 use urd_proto::etcdserverpb::AlarmType;
 
+use super::call::Body;
 use super::node::{Node, linearizable};
+use super::v2;
 use crate::version::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 
 /// How long a health check waits for a linearizable read.
@@ -76,7 +78,20 @@ impl Check {
 }
 
 /// Answers a request.
-pub async fn serve<N: Node>(node: &Rc<N>, request: Request<Bytes>) -> Response<Bytes> {
+pub async fn serve<N: Node>(node: &Rc<N>, request: Request<Bytes>) -> Response<Body> {
+    let mut response = if request.method() == Method::OPTIONS {
+        // Whatever the path: it is asked for what stands in the header.
+        Response::new(Body::Whole(Bytes::new()))
+    } else if node.limits().v2 && v2::is_ours(request.uri().path()) {
+        v2::serve(node, &request).await
+    } else {
+        serve_plain(node, &request).await.map(Body::Whole)
+    };
+    response.headers_mut().extend(node.origins().fields(request.headers()));
+    response
+}
+
+async fn serve_plain<N: Node>(node: &Rc<N>, request: &Request<Bytes>) -> Response<Bytes> {
     let path = request.uri().path();
     let known = matches!(path, "/version" | "/health" | "/metrics")
         || path.starts_with("/livez")

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use urd_proto::etcdserverpb::{RangeRequest, ResponseHeader, TxnRequest};
 
 use super::call::Reply;
+use super::cors::Origins;
 use super::v3::watch::Hub;
 use crate::error::{Error, Unavailable};
 use crate::ids::{ClusterId, Index, LeaseId, MemberId, Revision, Term};
@@ -113,9 +114,18 @@ pub trait Node: Sized + 'static {
     fn propose(&self, kind: Kind, message: &Bytes, reply: Box<dyn Reply>);
     /// Proposes a request about v2's keys, and tells what became of it. How many events are kept is filled in.
     fn propose_v2(&self, request: v2::Request) -> oneshot::Receiver<V2Answer>;
-    /// Newer and newer indexes of v2, after each was published. Whoever waits for an event subscribes first, and then looks
-    /// for it in the newest state; what it has not seen there comes with the next change of this value.
-    fn v2_news(&self) -> watch::Receiver<u64>;
+    /// Those of this shard who wait for events of v2.
+    fn v2_hub(&self) -> &RefCell<super::v2::Hub>;
+    /// Whether this shard wants to hear of v2's events, by [`super::v2::follow`].
+    fn set_v2_watching(&self, watching: bool);
+    /// What the whole member has counted for v2's statistics.
+    fn v2_tally(&self) -> &super::v2::Tally;
+    /// When this member was started, in nanoseconds of Unix time.
+    fn started(&self) -> i64;
+    /// Who leads, and since when this member knows, likewise, to half a second.
+    fn leader_since(&self) -> Option<(MemberId, i64)>;
+    /// Whom browsers may let ask.
+    fn origins(&self) -> &Origins;
     /// Proposes a change of who votes or learns: a batch of one validated request. The outcome goes as that of
     /// [`Node::propose`].
     fn reconfigure(&self, change: Bytes, reply: Box<dyn Reply>);

@@ -56,6 +56,7 @@ pub(super) fn config(settings: &Settings, warnings: &mut Vec<String>) -> Result<
             bytes => bytes,
         },
         snapshot_count: snapshot_count(settings)?,
+        cors: settings.read("cors", values::origins)?,
         enable_v2: settings.read("enable-v2", values::boolean)?,
         v2_history: v2_history(settings)?,
         watch_progress_notify_interval: settings

@@ -110,6 +110,8 @@ pub struct Config {
     pub quota_bytes: i64,
     /// `--snapshot-count`: entries of the log after which a checkpoint begins, if nothing else makes one begin before.
     pub snapshot_count: u64,
+    /// Origins that browsers may let use this member, `*` for all. Not empty.
+    pub cors: Vec<String>,
     /// Whether the v2 API is served.
     pub enable_v2: bool,
     /// Events of v2 that are kept; at most [`crate::limits::V2_HISTORY_EVENTS_MAX`].

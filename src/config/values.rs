@@ -137,6 +137,15 @@ pub(super) fn urls(text: &str) -> Result<Vec<Url>, String> {
     Ok(urls.into_iter().collect())
 }
 
+/// Origins: URLs, or `*` for all of them, which is also what the empty text means.
+pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
+    let words = list(text);
+    for word in words.iter().filter(|word| *word != "*") {
+        Url::parse(word)?;
+    }
+    Ok(if words.is_empty() { vec!["*".to_owned()] } else { words })
+}
+
 /// Processors as the kernel's tools write them: `0-3,5`. Sorted, each once.
 pub(super) fn cpus(text: &str) -> Result<Vec<usize>, String> {
     let number = |text: &str| -> Result<usize, String> {

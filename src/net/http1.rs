@@ -1,29 +1,30 @@
-//! HTTP/1.1, by `hyper`: the plain endpoints such as `/version`, `/health` and `/metrics`.
+//! HTTP/1.1, by `hyper`: the plain endpoints such as `/version`, `/health` and `/metrics`, and the v2 API.
 //!
 //! A request is handed to the service once its body is whole. Between requests a connection may be silent for
 //! [`http1_idle_timeout`](super::Options::http1_idle_timeout); the same time bounds how long a request may take to
-//! arrive, so one that trickles in is cut off.
+//! arrive, so one that trickles in is cut off. An answer may take any time, and may come in pieces ([`Body::Pieces`]): a
+//! client that waits for an event keeps its connection. `hyper` notices that a client has gone, and drops the body.
 //!
 //! No upgrades, and no gRPC: that needs HTTP/2.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 
 use super::connections::{Connections, Control, Phase};
 use super::statistics::add;
 use super::transport::{Http1Io, Transport};
-use crate::api::Service;
+use crate::api::{Body, Service};
 
 /// What `hyper` may buffer of a request's head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -71,10 +72,10 @@ pub(super) async fn serve<S: Service>(
 
 async fn answer<S: Service>(
     service: &Rc<S>,
-    connections: &Connections,
-    control: &Control,
+    connections: &Rc<Connections>,
+    control: &Rc<Control>,
     request: Request<Incoming>,
-) -> Response<Full<Bytes>> {
+) -> Response<Sending> {
     let (parts, body) = request.into_parts();
     let body = Limited::new(body, connections.options().message_bytes_max).collect().await;
     control.enter(Phase::Http1Busy, connections.tick());
@@ -84,12 +85,64 @@ async fn answer<S: Service>(
             service.http(Request::from_parts(parts, body.to_bytes())).await
         }
         Err(error) if error.is::<LengthLimitError>() => {
-            plain(StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large\n")
+            plain(StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large\n").map(Body::Whole)
         }
-        Err(_) => plain(StatusCode::BAD_REQUEST, "the request body cannot be read\n"),
+        Err(_) => {
+            plain(StatusCode::BAD_REQUEST, "the request body cannot be read\n").map(Body::Whole)
+        }
     };
-    control.enter(Phase::Http1Idle, connections.tick());
-    response.map(Full::new)
+    let busy = Busy { connections: Rc::clone(connections), control: Rc::clone(control) };
+    response.map(|body| Sending {
+        // What is at hand is as good as sent.
+        _busy: matches!(body, Body::Pieces(_)).then_some(busy),
+        body,
+    })
+}
+
+/// Until it is dropped, its connection is busy.
+struct Busy {
+    connections: Rc<Connections>,
+    control: Rc<Control>,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.control.enter(Phase::Http1Idle, self.connections.tick());
+    }
+}
+
+/// A body as `hyper` wants it.
+struct Sending {
+    body: Body,
+    _busy: Option<Busy>,
+}
+
+impl hyper::body::Body for Sending {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = match &mut self.body {
+            Body::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Body::Whole(bytes) => Poll::Ready(Some(std::mem::take(bytes))),
+            Body::Pieces(pieces) => pieces.poll_piece(context),
+        };
+        piece.map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.body, Body::Whole(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Body::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Body::Pieces(_) => SizeHint::default(),
+        }
+    }
 }
 
 /// A short answer of our own.

@@ -61,7 +61,9 @@ pub use self::log_shard::question;
 use self::mesh::{Link, Outbox, ToShard};
 use self::shard::{Shard, Shared, Uplink, Watching};
 pub use self::start::RunError;
+use crate::api::cors::Origins;
 use crate::api::node::{Identity, Limits, Published};
+use crate::api::v2;
 use crate::config::{ClusterState, Config, ListenUrl};
 use crate::ids::{ClusterId, Index, MemberId, Term};
 use crate::limits;
@@ -308,6 +310,8 @@ impl Member<'_> {
                 v2_history: config.v2_history,
             },
             start: random()?,
+            started: shard::unix_nanoseconds(),
+            origins: Origins::new(config.cors.clone()),
             published: ArcSwap::from_pointee(Published {
                 view: Store::new().view(),
                 term: Term(0),
@@ -316,6 +320,7 @@ impl Member<'_> {
                 sizes: Store::new().statistics(),
             }),
             metrics: Metrics::default(),
+            v2_tally: v2::Tally::default(),
             watching: (0..shards).map(|_| Watching::default()).collect(),
             bytes_in_use: AtomicU64::new(0),
             defragment: defragment::Requests::default(),

@@ -25,19 +25,20 @@ use urd_wal::disk::uring::UringDisk;
 use super::log_shard::Inbox;
 use super::mesh::{Key, Outbox, ToLog, ToShard};
 use super::signal::Signal;
-use crate::api::call::{Call, Reply, Service};
+use crate::api::call::{Body, Call, Reply, Service};
+use crate::api::cors::Origins;
 use crate::api::node::{
     Identity, LeaseAnswer, LeaseQuestion, Limits, Node, Published, Read, V2Answer,
 };
 use crate::api::v3::watch::Hub;
-use crate::api::{http, v3};
+use crate::api::{http, v2, v3};
 use crate::error::{Error, Unavailable};
 use crate::ids::{LeaseId, MemberId, Revision};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::random::SplitMix64;
 use crate::store::command::{BatchBuilder, Kind};
-use crate::store::{Outcome, Response, v2};
+use crate::store::{self, Outcome, Response};
 
 /// Batches that one shard may have handed over without an answer; then its open batch grows instead.
 const BATCHES_OUT_MAX: usize = 16;
@@ -71,10 +72,16 @@ pub struct Shared {
     pub limits: Limits,
     /// A random number of this start.
     pub start: u64,
+    /// When it was, in nanoseconds of Unix time.
+    pub started: i64,
+    /// `--cors`.
+    pub origins: Origins,
     /// The newest state.
     pub published: ArcSwap<Published>,
     /// Counters of all shards.
     pub metrics: Metrics,
+    /// The same, for v2's statistics.
+    pub v2_tally: v2::Tally,
     /// For each shard, whether it has watchers, and whether it was told of what they have not seen.
     pub watching: Vec<Watching>,
     /// Bytes of the tree's pages in use.
@@ -189,8 +196,9 @@ pub struct Shard {
     hub: RefCell<Hub>,
     /// Something was published.
     news: Signal,
-    /// The newest index of v2 that this shard was told of.
-    v2_news: watch::Sender<u64>,
+    v2_hub: RefCell<v2::Hub>,
+    /// Who leads, and since when, in nanoseconds of Unix time, as far as this shard has looked.
+    leader_since: Cell<Option<(MemberId, i64)>>,
     draining: watch::Sender<bool>,
 }
 
@@ -221,7 +229,8 @@ impl Shard {
             flush: Signal::default(),
             hub: RefCell::new(hub),
             news: Signal::default(),
-            v2_news: watch::Sender::new(0),
+            v2_hub: RefCell::default(),
+            leader_since: Cell::new(None),
             draining: watch::Sender::new(false),
         })
     }
@@ -233,8 +242,7 @@ impl Shard {
             loop {
                 shard.news.wait().await;
                 shard.watching().told.store(false, SeqCst);
-                shard.tell_v2();
-                while v3::watch::follow(&*shard) {
+                while v3::watch::follow(&*shard) | v2::follow(&*shard) {
                     futures_lite::future::yield_now().await;
                 }
             }
@@ -284,6 +292,7 @@ impl Shard {
     pub fn drain(&self) {
         self.draining.send_replace(true);
         self.hub.borrow_mut().wake_all();
+        self.v2_hub.borrow_mut().wake_all();
     }
 
     /// What all shards share.
@@ -371,15 +380,6 @@ impl Shard {
         self.flush.set();
     }
 
-    /// Tells those who wait for events of v2 that there are some, or the log shard that nobody does.
-    fn tell_v2(&self) {
-        let index = self.shared.published.load().view.v2_index();
-        if self.v2_news.receiver_count() == 0 {
-            self.watching().wants_v2.store(false, SeqCst);
-        }
-        self.v2_news.send_if_modified(|told| index > std::mem::replace(told, index));
-    }
-
     fn settle(&self, key: Key) -> Waiters {
         let Sent { bytes, waiters, .. } = self.sent.borrow_mut().remove(key);
         self.waiting.set(self.waiting.get() - waiters.len());
@@ -406,6 +406,7 @@ impl Shard {
 
     /// Notes whether there has been no leader for a while: three election timeouts, as in etcd.
     fn look_for_leader(&self, now: Instant) {
+        self.leader_since();
         if !self.is_leaderless() {
             self.leaderless_since.set(None);
             self.leaderless.send_if_modified(|is_so| std::mem::replace(is_so, false));
@@ -468,20 +469,27 @@ impl Node for Shard {
         self.append(message.len(), waiter, |batch| batch.append(kind, message));
     }
 
-    fn propose_v2(&self, request: v2::Request) -> oneshot::Receiver<V2Answer> {
+    fn propose_v2(&self, request: store::v2::Request) -> oneshot::Receiver<V2Answer> {
         let (sender, receiver) = oneshot::channel();
         let history = self.shared.limits.v2_history;
-        let request = v2::Request { history, ..request };
+        let request = store::v2::Request { history, ..request };
         let bytes = request.encoded_len();
         self.append(bytes, Waiter::V2(sender), |batch| batch.append_v2(&request));
         receiver
     }
 
-    fn v2_news(&self) -> watch::Receiver<u64> {
-        let news = self.v2_news.subscribe();
-        // What is published from here on is told; what was before, whoever subscribes finds in the newest state.
-        self.watching().wants_v2.store(true, SeqCst);
-        news
+    fn v2_hub(&self) -> &RefCell<v2::Hub> {
+        &self.v2_hub
+    }
+
+    fn set_v2_watching(&self, watching: bool) {
+        self.watching().wants_v2.store(watching, SeqCst);
+        // What was published before this is looked at in any case.
+        self.news.set();
+    }
+
+    fn v2_tally(&self) -> &v2::Tally {
+        &self.shared.v2_tally
     }
 
     fn reconfigure(&self, change: Bytes, reply: Box<dyn Reply>) {
@@ -589,8 +597,23 @@ impl Node for Shard {
     }
 
     fn unix_nanoseconds(&self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+        unix_nanoseconds()
+    }
+
+    fn started(&self) -> i64 {
+        self.shared.started
+    }
+
+    fn leader_since(&self) -> Option<(MemberId, i64)> {
+        let leader = self.shared.published.load().leader;
+        if leader != self.leader_since.get().map(|(leader, _)| leader) {
+            self.leader_since.set(leader.map(|leader| (leader, unix_nanoseconds())));
+        }
+        self.leader_since.get()
+    }
+
+    fn origins(&self) -> &Origins {
+        &self.shared.origins
     }
 
     fn is_learner(&self) -> bool {
@@ -643,7 +666,13 @@ impl Service for Shard {
         v3::dispatch(self, call);
     }
 
-    async fn http(self: &Rc<Self>, request: ::http::Request<Bytes>) -> ::http::Response<Bytes> {
+    async fn http(self: &Rc<Self>, request: ::http::Request<Bytes>) -> ::http::Response<Body> {
         http::serve(self, request).await
     }
+}
+
+/// Nanoseconds of Unix time.
+pub(super) fn unix_nanoseconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

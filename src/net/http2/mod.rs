@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method as HttpMethod, Request, StatusCode};
+use http::{Method as HttpMethod, Request, Response, StatusCode};
 
 pub(super) use self::calls::Calls;
 use self::guard::{Guard, Limits};
@@ -44,7 +44,7 @@ use super::options::{IDLE_FRAMES_PER_SECOND, RESETS_PER_SECOND, TURN_REQUESTS};
 use super::sniff::PREFACE;
 use super::statistics::add;
 use super::transport::Transport;
-use crate::api::{Code, Method, Service, Status};
+use crate::api::{Body, Code, Method, Service, Status};
 
 /// Serves a connection until it ends.
 pub(super) async fn serve<S: Service>(
@@ -322,10 +322,15 @@ impl<S: Service> Connection<S> {
         let calls = Rc::clone(&self.calls);
         let is_head = parts.method == HttpMethod::HEAD;
         glommio::spawn_local(async move {
-            let mut response = service.http(Request::from_parts(parts, body)).await;
-            if is_head {
-                *response.body_mut() = Bytes::new();
-            }
+            let (parts, body) = service.http(Request::from_parts(parts, body)).await.into_parts();
+            let response = match body {
+                Body::Whole(_) if is_head => Response::from_parts(parts, Bytes::new()),
+                Body::Whole(bytes) => Response::from_parts(parts, bytes),
+                Body::Pieces(_) => http1::plain(
+                    StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                    "an answer in pieces is to be had by HTTP/1.1 only\n",
+                ),
+            };
             calls.answer_http(key, response);
         })
         .detach();

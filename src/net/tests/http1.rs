@@ -106,6 +106,35 @@ fn a_drain_lets_the_request_end() {
 }
 
 #[test]
+fn an_answer_comes_in_pieces() {
+    let options = Options {
+        http1_idle_timeout: Duration::from_millis(20),
+        tick: Duration::from_millis(5),
+        ..Options::default()
+    };
+    with_server(options, async |server| {
+        let mut raw = server.raw().await;
+        write(&mut raw, b"GET /pieces HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        let head = read_until(&mut raw, b"\r\n\r\n").await;
+        assert!(head.contains("transfer-encoding: chunked"), "{head}");
+        // Longer than a connection may be idle.
+        glommio::timer::sleep(Duration::from_millis(60)).await;
+        for nth in 1..=3 {
+            server.toy.pieces.set(nth);
+            server.toy.piece_wakers.take().into_iter().for_each(std::task::Waker::wake);
+            let piece = read_until(&mut raw, b"\n\r\n").await;
+            assert_eq!(piece, format!("8\r\npiece {nth}\n\r\n"));
+        }
+        assert_eq!(server.toy.piece_bodies.get(), 1);
+
+        // A client that goes away is forgotten.
+        drop(raw);
+        until(|| server.toy.piece_bodies.get() == 0).await;
+        until(|| server.connections.statistics().open.get() == 0).await;
+    });
+}
+
+#[test]
 fn a_second_server_is_told_that_the_address_is_in_use() {
     let first = Bound::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = first.local_address().unwrap();

@@ -21,7 +21,7 @@ use h2::client::SendRequest;
 use http::{HeaderMap, Method as HttpMethod, Request, Response, Version};
 
 use super::{Bound, Connections, Options, serve};
-use crate::api::{Call, Code, Encoded, Method, Reply, ReplyStream, Service, Status};
+use crate::api::{Body, Call, Code, Encoded, Method, Pieces, Reply, ReplyStream, Service, Status};
 
 /// Long enough for a slow machine; only a test that hangs takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,6 +40,10 @@ struct Toy {
     stream_cancelled: Cell<usize>,
     /// Plain requests that wait for this to be set.
     http_released: Cell<bool>,
+    /// Pieces that a body of `/pieces` has by now, who waits for more, and how many such bodies there are.
+    pieces: Cell<usize>,
+    piece_wakers: RefCell<Vec<std::task::Waker>>,
+    piece_bodies: Cell<usize>,
 }
 
 impl Service for Toy {
@@ -70,13 +74,43 @@ impl Service for Toy {
         }
     }
 
-    async fn http(self: &Rc<Self>, request: Request<Bytes>) -> Response<Bytes> {
+    async fn http(self: &Rc<Self>, request: Request<Bytes>) -> Response<Body> {
         if request.uri().path() == "/wait" {
             until(|| self.http_released.get()).await;
         }
+        if request.uri().path() == "/pieces" {
+            self.piece_bodies.set(self.piece_bodies.get() + 1);
+            return Response::new(Body::Pieces(Box::new(ToyPieces {
+                toy: Rc::clone(self),
+                sent: 0,
+            })));
+        }
         let text =
             format!("{} {} {}\n", request.method(), request.uri().path(), request.body().len());
-        Response::new(Bytes::from(text))
+        Response::new(Body::Whole(Bytes::from(text)))
+    }
+}
+
+/// A body that has as many pieces as the toy was told, and no end.
+struct ToyPieces {
+    toy: Rc<Toy>,
+    sent: usize,
+}
+
+impl Pieces for ToyPieces {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if self.sent < self.toy.pieces.get() {
+            self.sent += 1;
+            return Poll::Ready(Some(Bytes::from(format!("piece {}\n", self.sent))));
+        }
+        self.toy.piece_wakers.borrow_mut().push(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for ToyPieces {
+    fn drop(&mut self) {
+        self.toy.piece_bodies.set(self.toy.piece_bodies.get() - 1);
     }
 }
 
@@ -330,6 +364,17 @@ async fn read_all(stream: &mut TcpStream) -> Vec<u8> {
         all.extend_from_slice(&bytes[..received]);
     }
     all
+}
+
+/// Reads until what was read ends in `end`.
+async fn read_until(stream: &mut TcpStream, end: &[u8]) -> String {
+    let mut all = Vec::new();
+    while !all.ends_with(end) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).await.expect("there is more to come");
+        all.extend_from_slice(&byte);
+    }
+    String::from_utf8(all).expect("text")
 }
 
 async fn write(stream: &mut TcpStream, bytes: &[u8]) -> bool {

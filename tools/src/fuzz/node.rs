@@ -10,17 +10,19 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use urd::api::Reply;
+use urd::api::cors::Origins;
 use urd::api::node::{
     Identity, LeaseAnswer, LeaseQuestion, Limits, Node, Published, Read, V2Answer,
 };
+use urd::api::v2;
 use urd::api::v3::watch::Hub;
 use urd::api::v3::{self, kv};
 use urd::error::Error;
 use urd::ids::{ClusterId, LeaseId, MemberId, Term};
 use urd::store::command::{Batch, BatchBuilder, Kind};
-use urd::store::{Outcome, Response, Store, v2};
+use urd::store::{self, Outcome, Response, Store};
 
 use super::samples;
 
@@ -41,7 +43,9 @@ pub(super) struct Member {
     reads: RefCell<Vec<Read>>,
     large: Cell<usize>,
     leases: Cell<i64>,
-    v2_news: watch::Sender<u64>,
+    v2_hub: RefCell<v2::Hub>,
+    v2_tally: v2::Tally,
+    origins: Origins,
 }
 
 impl Member {
@@ -70,7 +74,9 @@ impl Member {
             reads: RefCell::default(),
             large: Cell::new(0),
             leases: Cell::new(100),
-            v2_news: watch::Sender::new(0),
+            v2_hub: RefCell::default(),
+            v2_tally: v2::Tally::default(),
+            origins: Origins::default(),
         })
     }
 
@@ -78,7 +84,7 @@ impl Member {
     pub(super) fn work(self: &Rc<Self>) {
         let mut context = Context::from_waker(Waker::noop());
         for _ in 0..TURNS {
-            while v3::watch::follow(&**self) {}
+            while v3::watch::follow(&**self) | v2::follow(&**self) {}
             for read in self.reads.take() {
                 v3::resume(self, read, Ok(()));
             }
@@ -169,24 +175,41 @@ impl Node for Member {
         self.answer(batch.finish(), reply);
     }
 
-    fn propose_v2(&self, request: v2::Request) -> oneshot::Receiver<V2Answer> {
+    fn propose_v2(&self, request: store::v2::Request) -> oneshot::Receiver<V2Answer> {
         let history = self.limits.v2_history;
         let mut batch = BatchBuilder::default();
-        batch.append_v2(&v2::Request { history, ..request });
+        batch.append_v2(&store::v2::Request { history, ..request });
         let answer = match self.apply(batch.finish()).pop() {
             Some(Ok(Response::V2(outcome))) => Ok(*outcome),
             Some(Err(rejected)) => Err(rejected.into()),
             other => unreachable!("one request of v2, not {other:?}"),
         };
-        self.v2_news.send_replace(self.published.borrow().view.v2_index());
         let (sender, receiver) = oneshot::channel();
         // Whoever asked may have gone.
         sender.send(answer).ok();
         receiver
     }
 
-    fn v2_news(&self) -> watch::Receiver<u64> {
-        self.v2_news.subscribe()
+    fn v2_hub(&self) -> &RefCell<v2::Hub> {
+        &self.v2_hub
+    }
+
+    fn set_v2_watching(&self, _: bool) {}
+
+    fn v2_tally(&self) -> &v2::Tally {
+        &self.v2_tally
+    }
+
+    fn started(&self) -> i64 {
+        self.unix_nanoseconds()
+    }
+
+    fn leader_since(&self) -> Option<(MemberId, i64)> {
+        Some((MemberId(1), self.unix_nanoseconds()))
+    }
+
+    fn origins(&self) -> &Origins {
+        &self.origins
     }
 
     fn reconfigure(&self, change: Bytes, reply: Box<dyn Reply>) {

@@ -16,6 +16,7 @@
 //! | [`space`] | does a full quota refuse what etcd's does, and does a defragmentation give space back? |
 //! | [`torture`] | does everything hold while all kinds of things break at once? |
 //! | [`life`] | start, stop, flags, HTTP endpoints, a full disk |
+//! | [`v2`] | does the older API over HTTP answer as etcd's, wait as etcd's, and keep what it acknowledged? |
 //! | [`urdutl`] | does the offline tool see what is in a directory, and what is damaged? |
 //!
 //! The server under test is the *subject*: the `urd` built beside this test, or `URD_BIN`. With
@@ -37,4 +38,5 @@ mod life;
 mod space;
 mod torture;
 mod urdutl;
+mod v2;
 mod watch;

@@ -1,0 +1,227 @@
+//! Who waits for events on one shard.
+//!
+//! Events stand in the store's history. When something was published, the hub reads what is new once ([`follow`]), finds
+//! by the event's path whom it concerns, and hands each of them the same bytes. So a thousand who wait for one key cost a
+//! name in a map each, and one look at the event that wakes them.
+//!
+//! One whose client does not take its events keeps [`EVENTS_PER_WAITER_MAX`] here; it reads the rest from the history when
+//! it comes back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::AtomicU64;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use slab::Slab;
+
+use super::json;
+use crate::api::node::Node;
+use crate::store::v2::{Interest, Seen};
+
+/// Events that wait for one stream to take them.
+const EVENTS_PER_WAITER_MAX: usize = 100;
+/// Events that one turn looks at.
+const EVENTS_PER_TURN: usize = 256;
+
+/// See the module's page.
+#[derive(Default)]
+pub struct Hub {
+    waiters: Slab<Waiter>,
+    /// By the path that they wait for.
+    places: BTreeMap<String, Vec<usize>>,
+    /// Everything before it was shown to those who wait.
+    next: u64,
+}
+
+struct Waiter {
+    interest: Interest,
+    /// Nothing before it is meant.
+    since: u64,
+    events: VecDeque<(u64, Bytes)>,
+    room: usize,
+    /// What came when there was no room begins here, or the history has lost what it waits for.
+    missed: Option<Missed>,
+    waker: Option<Waker>,
+}
+
+/// What a member counts itself, over all its shards: nothing of it is in the store.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Reads that found a node.
+    pub gets: AtomicU64,
+    /// Reads that did not.
+    pub gets_failed: AtomicU64,
+    /// Those who wait.
+    pub waiters: AtomicU64,
+}
+
+/// Why a waiter has to look into the history itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missed {
+    /// From this index on it was not told.
+    Since(u64),
+    /// Nobody knows what happened: the history did not reach back to where the hub stood.
+    All,
+}
+
+impl Hub {
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiters.is_empty()
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Takes one in who wants events from index `since` on, and has looked at all up to `seen`. `events_max` are enough.
+    pub(super) fn enter(
+        &mut self,
+        interest: Interest,
+        since: u64,
+        seen: u64,
+        is_stream: bool,
+    ) -> usize {
+        if self.waiters.is_empty() {
+            self.next = seen + 1;
+        }
+        let path = interest.path.as_str().to_owned();
+        let waiter = Waiter {
+            interest,
+            since: since.max(seen + 1),
+            events: VecDeque::new(),
+            room: if is_stream { EVENTS_PER_WAITER_MAX } else { 1 },
+            missed: None,
+            waker: None,
+        };
+        let key = self.waiters.insert(waiter);
+        self.places.entry(path).or_default().push(key);
+        key
+    }
+
+    /// Forgets one.
+    pub(super) fn leave(&mut self, key: usize) {
+        let waiter = self.waiters.remove(key);
+        let path = waiter.interest.path.as_str();
+        if let Some(here) = self.places.get_mut(path) {
+            here.retain(|known| *known != key);
+            if here.is_empty() {
+                self.places.remove(path);
+            }
+        }
+    }
+
+    /// The next event for one, with its index; or why it has to look itself.
+    pub(super) fn poll(
+        &mut self,
+        key: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(u64, Bytes), Missed>> {
+        let waiter = &mut self.waiters[key];
+        if let Some(event) = waiter.events.pop_front() {
+            return Poll::Ready(Ok(event));
+        }
+        if let Some(missed) = waiter.missed {
+            return Poll::Ready(Err(missed));
+        }
+        if !waiter.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            waiter.waker = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Lets all look whether they are to end.
+    pub fn wake_all(&mut self) {
+        for (_, waiter) in &mut self.waiters {
+            waiter.wake();
+        }
+    }
+
+    /// Tells those whom an event concerns.
+    fn show(&mut self, seen: &Seen<'_>) {
+        if seen.is_refresh() {
+            return;
+        }
+        let concerned = self.concerned(seen);
+        if concerned.is_empty() {
+            return;
+        }
+        let bytes = Bytes::from(json::event(&seen.event(), false));
+        for key in concerned {
+            self.waiters[key].tell(seen.index(), &bytes);
+        }
+    }
+
+    fn concerned(&self, seen: &Seen<'_>) -> Vec<usize> {
+        let path = seen.key();
+        let above = path.match_indices('/').skip(1).filter_map(|(end, _)| path.get(..end));
+        let root = (path != "/").then_some("/");
+        let at = |path: &str| self.places.get(path).into_iter().flatten();
+        let mut concerned: Vec<usize> =
+            root.into_iter().chain(above).chain([path]).flat_map(at).copied().collect();
+        if seen.has_removed_dir() {
+            let begin = format!("{path}/");
+            let below = self.places.range(begin.clone()..);
+            let below = below.take_while(|(place, _)| place.starts_with(&begin));
+            concerned.extend(below.flat_map(|(_, keys)| keys));
+        }
+        concerned.retain(|key| seen.concerns(&self.waiters[*key].interest));
+        concerned
+    }
+
+    /// What those who wait wait for may have happened, and is not known any more.
+    fn lose(&mut self, next: u64) {
+        self.next = next;
+        for (_, waiter) in &mut self.waiters {
+            waiter.missed.get_or_insert(Missed::All);
+            waiter.wake();
+        }
+    }
+}
+
+impl Waiter {
+    fn tell(&mut self, index: u64, bytes: &Bytes) {
+        if index < self.since || self.missed.is_some() {
+            return;
+        }
+        if self.events.len() < self.room {
+            self.events.push_back((index, bytes.clone()));
+        } else {
+            self.missed = Some(Missed::Since(index));
+        }
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Shows those who wait on this shard some of what was published. Says whether there is more.
+pub fn follow<N: Node>(node: &N) -> bool {
+    let mut hub = node.v2_hub().borrow_mut();
+    if hub.is_empty() {
+        return false;
+    }
+    let published = node.published();
+    let view = &published.view;
+    let shown = view.v2_for_each_event(hub.next, EVENTS_PER_TURN, |seen| {
+        hub.show(&seen);
+        true
+    });
+    match shown {
+        Ok(next) => {
+            hub.next = next;
+            next <= view.v2_index()
+        }
+        Err(_) => {
+            hub.lose(view.v2_index() + 1);
+            false
+        }
+    }
+}
