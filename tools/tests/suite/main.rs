@@ -17,6 +17,7 @@
 //! | [`torture`] | does everything hold while all kinds of things break at once? |
 //! | [`life`] | start, stop, flags, HTTP endpoints, a full disk |
 //! | [`urdutl`] | does the offline tool see what is in a directory, and what is damaged? |
+//! | [`urdctl`] | does the command-line client print what etcdctl prints, and survive what fails? |
 //!
 //! The server under test is the *subject*: the `urd` built beside this test, or `URD_BIN`. With
 //! `URD_TEST_SUBJECT=/usr/bin/etcd` the subject is etcd itself, which proves the tests: what etcd's own behaviour
@@ -36,5 +37,6 @@ mod lease;
 mod life;
 mod space;
 mod torture;
+mod urdctl;
 mod urdutl;
 mod watch;

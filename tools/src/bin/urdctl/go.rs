@@ -231,6 +231,26 @@ pub(crate) fn show_size(bytes: u64) -> String {
     if value < 10.0 { format!("{value:.1} {name}") } else { format!("{value:.0} {name}") }
 }
 
+/// A text in JSON. Go's encoder escapes what HTML would read, too.
+pub(crate) fn json_string(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\0'..'\x20' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                quoted += &format!("\\u{:04x}", u32::from(character));
+            }
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use super::print::{Format, Printer};
 use crate::failure::Failure;
@@ -43,7 +43,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, default_value = "0", value_name = "BYTES")]
     pub max_recv_bytes: usize,
     /// Connect without TLS, the only way there is yet; false is refused
-    #[arg(long, global = true, default_value = "true", value_parser = go::flag_bool, num_args = 0..=1,
+    #[arg(long, global = true, action = ArgAction::Set, default_value = "true", value_parser = go::flag_bool, num_args = 0..=1,
         require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub insecure_transport: bool,
     /// Refused: it is about TLS, which is not there yet
@@ -74,7 +74,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "NAME")]
     pub discovery_srv_name: Option<String>,
     /// Of discovery through DNS; without effect as long as there is none
-    #[arg(long, global = true, default_value = "true", value_parser = go::flag_bool, num_args = 0..=1,
+    #[arg(long, global = true, action = ArgAction::Set, default_value = "true", value_parser = go::flag_bool, num_args = 0..=1,
         require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub insecure_discovery: bool,
     /// Which API to speak: 3 (gRPC) or 2 (HTTP); also as ETCDCTL_API

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::Args;
+use clap::{ArgAction, Args};
 use urd_proto::etcdserverpb as pb;
 use urd_proto::etcdserverpb::request_op::Request;
 use urd_proto::mvccpb::event::EventType;
@@ -57,7 +57,7 @@ pub(crate) struct MakeMirrorArgs {
     #[arg(long, value_name = "FILE")]
     dest_cacert: Option<String>,
     /// Connect without TLS, the only way there is yet; false is refused
-    #[arg(long, default_value = "true", value_parser = go::flag_bool, num_args = 0..=1,
+    #[arg(long, action = ArgAction::Set, default_value = "true", value_parser = go::flag_bool, num_args = 0..=1,
         require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     dest_insecure_transport: bool,
     /// NAME[:PASSWORD] at the destination

@@ -1,6 +1,6 @@
 //! `user add`, `delete`, `get`, `list`, `passwd`, `grant-role` and `revoke-role`.
 
-use clap::Subcommand;
+use clap::{ArgAction, Subcommand};
 use urd_proto::authpb::UserAddOptions;
 use urd_proto::etcdserverpb as pb;
 
@@ -10,7 +10,7 @@ use super::methods::{
     ROLE_GET, USER_ADD, USER_CHANGE_PASSWORD, USER_DELETE, USER_GET, USER_GRANT_ROLE, USER_LIST,
     USER_REVOKE_ROLE,
 };
-use super::print::{Format, put_text};
+use super::print::put_text;
 use crate::failure::Failure;
 use crate::{go, prompt};
 
@@ -22,7 +22,7 @@ pub(crate) enum UserCommand {
         #[arg(value_name = "NAME[:PASSWORD]")]
         words: Vec<String>,
         /// Ask for the password on the terminal; false reads it from standard input
-        #[arg(long, default_value = "true", value_parser = go::flag_bool, num_args = 0..=1,
+        #[arg(long, action = ArgAction::Set, default_value = "true", value_parser = go::flag_bool, num_args = 0..=1,
             require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         interactive: bool,
         /// The password
@@ -58,7 +58,7 @@ pub(crate) enum UserCommand {
         #[arg(value_name = "NAME")]
         words: Vec<String>,
         /// Ask for the password on the terminal; false reads it from standard input
-        #[arg(long, default_value = "true", value_parser = go::flag_bool, num_args = 0..=1,
+        #[arg(long, action = ArgAction::Set, default_value = "true", value_parser = go::flag_bool, num_args = 0..=1,
             require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         interactive: bool,
     },
@@ -156,9 +156,6 @@ async fn get(global: &Global, name: String, detail: bool) -> Result<(), Failure>
     let client = Client::new(global)?;
     let answer = client.call(&USER_GET, &pb::AuthUserGetRequest { name: name.clone() }).await?;
     if detail {
-        if printer.format != Format::Simple {
-            return Err(Failure::bad_arguments("detail is only for `--write-out=simple`"));
-        }
         put_text(&format!("User: {name}\n"))?;
         for role in &answer.roles {
             let request = pb::AuthRoleGetRequest { role: role.clone() };

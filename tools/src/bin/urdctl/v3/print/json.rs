@@ -15,6 +15,7 @@ use urd_proto::mvccpb::Event;
 
 use super::super::endpoint::{EndpointHash, EndpointStatus, Health};
 use super::{Header, Named};
+use crate::go::json_string as string;
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(urd_proto::FILE_DESCRIPTOR_SET).expect("our own descriptors can be read")
@@ -71,26 +72,6 @@ fn list(values: impl Iterator<Item = String>) -> String {
 
 fn base64(bytes: &[u8]) -> String {
     format!("\"{}\"", BASE64.encode(bytes))
-}
-
-/// Go's encoder escapes what HTML would read, too.
-pub(crate) fn string(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            '\0'..'\x20' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                quoted += &format!("\\u{:04x}", u32::from(character));
-            }
-            other => quoted.push(other),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 /// A header's members, to be followed by others of the same object.

@@ -135,7 +135,7 @@ impl Printer {
     pub(crate) fn lease_grant(&self, answer: &pb::LeaseGrantResponse) -> Result<(), Failure> {
         let simple = format!("lease {:016x} granted with TTL({}s)\n", answer.id, answer.ttl);
         let fields = fields::lease(*self, &answer.header, answer.id, answer.ttl);
-        self.show_texts(simple, Some(fields), &json::lease_grant(answer))
+        self.show_texts(&answer.header, simple, fields, &json::lease_grant(answer))
     }
 
     pub(crate) fn lease_revoke(
@@ -150,7 +150,7 @@ impl Printer {
     pub(crate) fn keep_alive(&self, answer: &pb::LeaseKeepAliveResponse) -> Result<(), Failure> {
         let simple = format!("lease {:016x} keepalived with TTL({})\n", answer.id, answer.ttl);
         let fields = fields::lease(*self, &answer.header, answer.id, answer.ttl);
-        self.show_texts(simple, Some(fields), &json::keep_alive(answer))
+        self.show_texts(&answer.header, simple, fields, &json::keep_alive(answer))
     }
 
     pub(crate) fn time_to_live(
@@ -161,8 +161,9 @@ impl Printer {
         match self.format {
             Format::Simple => put_bytes(&simple::time_to_live(answer, keys)),
             _ => self.show_texts(
+                &answer.header,
                 String::new(),
-                Some(fields::time_to_live(*self, answer)),
+                fields::time_to_live(*self, answer),
                 &json::time_to_live(answer),
             ),
         }
@@ -170,7 +171,7 @@ impl Printer {
 
     pub(crate) fn leases(&self, answer: &pb::LeaseLeasesResponse) -> Result<(), Failure> {
         let fields = fields::leases(*self, answer);
-        self.show_texts(simple::leases(answer), Some(fields), &json::leases(answer))
+        self.show_texts(&answer.header, simple::leases(answer), fields, &json::leases(answer))
     }
 
     pub(crate) fn member_list(&self, answer: &pb::MemberListResponse) -> Result<(), Failure> {
@@ -271,13 +272,20 @@ impl Printer {
         }
     }
 
-    /// An answer that etcdctl keeps in types of its own: its JSON differs from the message's, and it has no protobuf.
-    fn show_texts(&self, simple: String, fields: Shown, json: &str) -> Result<(), Failure> {
+    /// An answer that etcdctl keeps in types of its own: their JSON differs from the message's, and all that they have in
+    /// protobuf is their header.
+    fn show_texts(
+        &self,
+        header: &Header,
+        simple: String,
+        fields: String,
+        json: &str,
+    ) -> Result<(), Failure> {
         match self.format {
             Format::Simple => put_text(&simple),
-            Format::Fields => put_text(&fields.ok_or_else(|| unsupported("fields"))?),
+            Format::Fields => put_text(&fields),
             Format::Json => put_text(json),
-            Format::Protobuf => Err(unsupported("protobuf")),
+            Format::Protobuf => put_bytes(&header.unwrap_or_default().encode_to_vec()),
             Format::Table => Err(unsupported("table")),
         }
     }
