@@ -160,9 +160,10 @@ fn new_password() -> Result<String, Failure> {
 fn get(global: &Global, name: &str) -> Result<(), Failure> {
     let user = ask(&global.client()?, "GET", &path_of(name), None)?;
     let roles = user["roles"].as_array().into_iter().flatten();
-    // Whole roles, or only their names.
+    // Whole roles, or only their names. etcdctl puts a space in front for each whole one, and scripts may count on it.
+    let spaces = " ".repeat(roles.clone().filter(|role| role.is_object()).count());
     let roles = roles.filter_map(|role| role["role"].as_str().or(role.as_str()));
-    let roles = roles.collect::<Vec<_>>().join(" ");
+    let roles = format!("{spaces}{}", roles.collect::<Vec<_>>().join(" "));
     print(&format!("User: {}\nRoles: {roles}\n", user["user"].as_str().unwrap_or_default()))
 }
 
