@@ -124,8 +124,8 @@ fn watches_see_what_etcdctl_sees() {
         // With an index behind it a watch misses nothing, whenever it begins.
         set("/message", "zero");
         let mut once = watch(&["watch", "/message", "--after-index", "4"]);
-        let mut below = watch(&["watch", "--recursive", "/", "--after-index", "4"]);
-        let mut forever = watch(&["watch", "--forever", "/message", "--after-index", "4"]);
+        let mut below = watch(&["watch", "--recursive", "--after-index", "4", "/"]);
+        let mut forever = watch(&["watch", "--forever", "--after-index", "4", "/message"]);
         set("/message", "one");
         set("/message", "two");
         let mut lines = once.lines(1);
