@@ -18,6 +18,7 @@
 //! | [`life`] | start, stop, flags, HTTP endpoints, a full disk |
 //! | [`v2`] | does the older API over HTTP answer as etcd's, wait as etcd's, and keep what it acknowledged? |
 //! | [`urdutl`] | does the offline tool see what is in a directory, and what is damaged? |
+//! | [`urdctl`] | does the command-line client print what etcdctl prints, and survive what fails? |
 //!
 //! The server under test is the *subject*: the `urd` built beside this test, or `URD_BIN`. With
 //! `URD_TEST_SUBJECT=/usr/bin/etcd` the subject is etcd itself, which proves the tests: what etcd's own behaviour
@@ -37,6 +38,7 @@ mod lease;
 mod life;
 mod space;
 mod torture;
+mod urdctl;
 mod urdutl;
 mod v2;
 mod watch;

@@ -5,8 +5,8 @@
 //! (`endpoint hashkv`) are compared to the bit. `URD_TEST_SHOW=1` with `--nocapture` prints what etcd answers, for whoever
 //! adds a line to the script.
 
-mod normalise;
-mod script;
+pub(crate) mod normalise;
+pub(crate) mod script;
 
 use std::io::Write;
 use std::process::{Command, Stdio};

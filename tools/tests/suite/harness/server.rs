@@ -38,6 +38,7 @@ pub(crate) struct Launch {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     data_directory: Option<PathBuf>,
+    advertised_peer_url: Option<String>,
 }
 
 impl Launch {
@@ -48,6 +49,7 @@ impl Launch {
             arguments: Vec::new(),
             environment: Vec::new(),
             data_directory: None,
+            advertised_peer_url: None,
         }
     }
 
@@ -72,6 +74,12 @@ impl Launch {
     /// A data directory elsewhere than in the server's own directory.
     pub(crate) fn data_directory(mut self, path: &Path) -> Self {
         self.data_directory = Some(path.to_owned());
+        self
+    }
+
+    /// A peer URL of which its id, and that of its cluster, are made. It must be alone there: nobody listens at it.
+    pub(crate) fn advertised_peer_url(mut self, url: &str) -> Self {
+        self.advertised_peer_url = Some(url.to_owned());
         self
     }
 
@@ -286,14 +294,16 @@ impl Server {
 
     fn settings(&self) -> Vec<(&'static str, String)> {
         let (client, peer) = (self.endpoint(), self.peer_endpoint());
+        let advertised = &self.launch.advertised_peer_url;
+        let advertised = advertised.clone().unwrap_or_else(|| format!("http://{peer}"));
         vec![
             ("name", "member".to_owned()),
             ("data-dir", self.data.display().to_string()),
             ("listen-client-urls", format!("http://{client}")),
             ("advertise-client-urls", format!("http://{client}")),
             ("listen-peer-urls", format!("http://{peer}")),
-            ("initial-advertise-peer-urls", format!("http://{peer}")),
-            ("initial-cluster", format!("member=http://{peer}")),
+            ("initial-cluster", format!("member={advertised}")),
+            ("initial-advertise-peer-urls", advertised),
         ]
     }
 
