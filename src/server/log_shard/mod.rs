@@ -466,7 +466,7 @@ impl<D: Disk + 'static> LogShard<D> {
         }
         self.reads.extend(again);
         if let Some(write) = self.driver.vouch() {
-            self.start_write(write);
+            self.start_write(write, Waiting::Task);
         }
         let now = Instant::now();
         let overdue = |since: Instant| now.duration_since(since) > limits::REQUEST_TIMEOUT;
