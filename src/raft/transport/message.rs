@@ -4,7 +4,8 @@
 //! here, before a message is handed on. What only the state of this member's own raft can tell is asked by the driver
 //! ([`Driver::step`](crate::raft::Driver::step)).
 //!
-//! What this does not do: look into entries. What is committed was proposed by a member that had validated it.
+//! What this does not do: look into entries. The driver reads what another member wants proposed; what a leader appends was
+//! read or validated by it.
 
 use bytes::Bytes;
 use raft::eraftpb::{ConfState, EntryType, Message, MessageType};

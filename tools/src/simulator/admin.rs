@@ -104,7 +104,8 @@ impl Admin {
         let unwanted = self.unwanted.take().filter(|_| self.size > 1)?;
         known.get(MemberId(unwanted))?;
         // Nobody takes a member away that is well while another is not.
-        let runs = |id: u64| members.get(&id).is_some_and(|member| member.process.is_some());
+        let runs =
+            |id: u64| members.get(&id).is_some_and(|it| it.process.is_some() && !it.has_lied);
         if !known.iter().all(|member| runs(member.id)) {
             return None;
         }

@@ -75,6 +75,8 @@ pub(super) struct Cluster {
     counts: Counts,
     /// Nothing goes wrong any more, and clients ask no more.
     is_calm: bool,
+    /// Alarms are disarmed from then on.
+    alarms_until: Time,
     starts: u64,
     states_taken: u64,
 }
@@ -99,6 +101,7 @@ impl Cluster {
             jobs: 0,
             counts: Counts::new(),
             is_calm: false,
+            alarms_until: 0,
             starts: 0,
             states_taken: 0,
             rng,
@@ -184,9 +187,7 @@ impl Cluster {
             return Ok(());
         }
         let drift = self.members.get(&id).map_or(0, |member| member.drift);
-        let tick = self.settings.tick.saturating_add_signed(
-            -i64::try_from(self.settings.tick).unwrap_or(0) * drift / 1_000_000,
-        );
+        let tick = self.settings.tick * 1_000_000 / 1_000_000_u64.saturating_add_signed(drift);
         if let Some(until) = self.hangs_until(id) {
             self.at(until, Event::Tick { member: id, life });
             return Ok(());
@@ -530,6 +531,7 @@ impl Cluster {
             }
         }
         self.stop_removed();
+        self.disarm();
         self.after(self.settings.tick, Event::Admin);
         let leaders: Vec<u64> = self.members.keys().copied().collect();
         leaders.into_iter().try_for_each(|id| self.work(id))

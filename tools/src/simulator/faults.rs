@@ -35,6 +35,10 @@ pub enum Fault {
     Fail,
     /// A bit flips.
     Flip,
+    /// A disk lies.
+    Lie,
+    /// An alarm is raised.
+    NoSpace,
     /// Leadership is moved.
     Transfer,
     /// A member is replaced.
@@ -67,6 +71,8 @@ impl Faults {
             (Fault::Full, self.full),
             (Fault::Fail, self.fail),
             (Fault::Flip, self.flip),
+            (Fault::Lie, self.lie),
+            (Fault::NoSpace, self.no_space),
             (Fault::Transfer, self.transfer),
             (Fault::Replace, self.replace),
             (Fault::Defragment, self.defragment),

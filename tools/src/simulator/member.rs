@@ -59,6 +59,8 @@ pub(super) struct Member {
     pub(super) is_disk_bad: bool,
     /// A bit of its files was flipped, since it was started last.
     pub(super) is_flipped: bool,
+    /// Its disk has said that writes are durable which are not, since the power went last.
+    pub(super) has_lied: bool,
     /// Why it cannot start any more.
     pub(super) hurt: Option<String>,
     /// It found itself removed, or was given up.
@@ -70,6 +72,7 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn new(id: u64, settings: &Settings, rng: &mut Rng) -> Self {
         let drift = i64::from(settings.drift);
+        let too_fast = if settings.canary == Some(Canary::FastClocks) { 2_000_000 } else { 0 };
         let member = Self {
             id,
             disk: MemoryDisk::new(BLOCK),
@@ -80,9 +83,10 @@ impl Member {
             slow: (1, 0),
             is_disk_bad: false,
             is_flipped: false,
+            has_lied: false,
             hurt: None,
             is_gone: false,
-            drift: rng.i64(-drift..=drift),
+            drift: rng.i64(-drift..=drift) + too_fast,
         };
         member.set_up_disk(settings, rng);
         member
@@ -105,6 +109,8 @@ impl Member {
         self.jobs.clear();
         self.life += 1;
         (self.paused_until, self.is_disk_bad) = (0, false);
+        let loses_power = loss == Loss::Power || self.disk.crashed();
+        let before = self.has_lied.then(|| self.disk.copy());
         self.disk = match loss {
             Loss::Kill if !self.disk.crashed() => self.disk.after_kill(rng.u64(..)),
             Loss::Kill | Loss::Power => {
@@ -113,6 +119,26 @@ impl Member {
             }
         };
         self.set_up_disk(settings, rng);
+        self.disk.set_lying(self.has_lied || settings.canary == Some(Canary::AckBeforeDurable));
+        if let Some(before) = before.filter(|_| loses_power) {
+            self.has_lied = false;
+            self.disk.set_lying(false);
+            self.judge_lies(&before, settings);
+        }
+    }
+
+    /// Whether its log still has what its disk had said was durable. No promise holds on a medium that lies: a member that
+    /// has lost something is as one whose disk is damaged, whether its log can tell or not.
+    fn judge_lies(&mut self, before: &MemoryDisk, settings: &Settings) {
+        let had = log_end(before.copy(), settings).and_then(Result::ok);
+        match log_end(self.disk.copy(), settings) {
+            Some(Ok(has)) if had.as_ref() == Some(&has) => {}
+            Some(Ok(_)) => {
+                self.hurt = Some("its disk has lied, and its log cannot tell".to_owned())
+            }
+            Some(Err(reason)) => self.hurt = Some(reason),
+            None => {}
+        }
     }
 
     /// Flips a bit that is not one of many zeros. False when there is none.
@@ -132,11 +158,7 @@ impl Member {
         }
         let flipped = self.disk.copy();
         flipped.corrupt(name, used[rng.usize(..used.len())], 1 << rng.u32(0..8));
-        let end = |disk: MemoryDisk| {
-            let options = urd_wal::Options { segment_bytes: settings.segment_bytes, salt: 0 };
-            let opened = drive(&disk, Log::open(disk.clone(), options));
-            opened.and_then(Result::ok).map(|(log, found)| (log.last_index(), found.hard_state))
-        };
+        let end = |disk| log_end(disk, settings).and_then(Result::ok);
         if end(flipped.copy()).is_some_and(|left| end(self.disk.copy()) != Some(left)) {
             return false;
         }
@@ -187,6 +209,17 @@ impl Member {
             window_entries: settings.window_entries,
         }
     }
+}
+
+/// The last entry and the hard state of the log on a disk, which is used up by that.
+fn log_end(
+    disk: MemoryDisk,
+    settings: &Settings,
+) -> Option<Result<(u64, Option<Vec<u8>>), String>> {
+    let options = urd_wal::Options { segment_bytes: settings.segment_bytes, salt: 0 };
+    let opened = drive(&disk, Log::open(disk.clone(), options))?;
+    let opened = opened.map_err(|error| error.to_string());
+    Some(opened.map(|(log, found)| (log.last_index(), found.hard_state)))
 }
 
 /// Runs what waits for a disk alone; `None` once the power is gone.

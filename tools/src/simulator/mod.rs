@@ -10,12 +10,12 @@
 //! - what each watcher was told ([`crate::checkers::watching`]);
 //! - while it runs: that members hold the same at equal indexes, that one member leads a term, that no lease ends early;
 //! - that every member starts on what its disk holds, unless a bit of it was flipped; then it must say so, or nothing may
-//!   come of it. A member so hurt is removed and replaced by another one.
+//!   come of it. A member so hurt is removed and replaced by another one. So is one whose disk had lied, and lost what it
+//!   had said was durable: nothing is promised for that one, but the others lose nothing by it.
 //!
 //! What it leaves out: the members' connections (but for their frames and what they refuse) and the shards with their
 //! sockets, which run on an executor of their own; `torture` has those. The pass of the log shard is made here in the same order
-//! ([`process`](self)), of the same parts. Disks do not lose or misplace writes that they said were durable, but for the
-//! bits that flip.
+//! ([`process`](self)), of the same parts. Disks do not misplace writes that they said were durable.
 
 mod admin;
 mod calls;

@@ -21,12 +21,13 @@ use urd::store::lease::LeaseChange;
 use urd::store::{Outcome, Response, Store, Sweep, View, v2};
 use urd::tree::checkpoint::{self, CheckpointFile, Opened, Written};
 use urd::tree::import::{Import, Incoming};
-use urd_proto::etcdserverpb::{Member, RangeRequest};
+use urd_proto::etcdserverpb::alarm_request::AlarmAction;
+use urd_proto::etcdserverpb::{AlarmRequest, AlarmType, Member, RangeRequest};
 use urd_wal::disk::memory::MemoryDisk;
 use urd_wal::{Completed, Prepared, Waiting, WriteError};
 
 use super::calls::{Call, CallId, Reply};
-use super::settings::Settings;
+use super::settings::{Canary, Settings};
 use super::v2::{HISTORY, Traffic};
 
 /// The checkpoint's file.
@@ -224,7 +225,9 @@ impl Process {
     /// A client asks.
     pub(super) fn call(&mut self, id: CallId, call: Call) {
         match call {
-            Call::Read(request) if request.serializable => {
+            Call::Read(request)
+                if request.serializable || self.settings.canary == Some(Canary::StaleRead) =>
+            {
                 let reply = read(&self.view, &request);
                 self.effects.replies.push((id, reply));
             }
@@ -257,6 +260,12 @@ impl Process {
             self.driver.forget_change(&context);
         }
         proposed
+    }
+
+    /// An alarm of a member is raised, or disarmed.
+    pub(super) fn set_alarm(&mut self, member_id: u64, action: AlarmAction) {
+        let (action, alarm) = (action.into(), AlarmType::Nospace.into());
+        self.enqueue(Owner::Nobody, &Command::Alarm(AlarmRequest { action, member_id, alarm }));
     }
 
     /// An operator wants a defragmentation.

@@ -1,4 +1,4 @@
-//! What once went wrong in etcd, as its robustness tests keep it, each as the trouble that brought it about.
+//! What once went wrong in etcd, as its robustness tests keep it, and here, each as the trouble that brought it about.
 //!
 //! A scenario shapes what a seed draws; the checkers are the same. One report has none: 14571 (enabling auth made members
 //! differ) cannot apply before there is auth. Two, 18055 and 20271, were of a file swapped in beneath another swap or a
@@ -9,7 +9,7 @@ use super::settings::{Faults, Links, MILLISECOND, Settings};
 /// A named scenario.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
-    /// The number of etcd's report, and what it was about.
+    /// The number of etcd's report, and what it was about; without a number, it went wrong here.
     pub name: &'static str,
     /// Shapes what was drawn.
     shape: fn(&mut Settings),
@@ -145,6 +145,42 @@ pub const ALL: &[Scenario] = &[
             busy(settings);
             (settings.faults.pause, settings.faults.transfer) = (10, 2);
             (settings.links.late, settings.links.doubled) = (50, 50);
+        },
+    },
+    Scenario {
+        name: "all-have-just-taken-over-a-state",
+        shape: |settings| {
+            busy(settings);
+            (settings.window_entries, settings.links.lost) = (1, 100);
+            (settings.faults.isolate, settings.faults.split, settings.faults.kill) = (10, 5, 5);
+        },
+    },
+    Scenario {
+        name: "changes-of-members-are-forgotten-in-a-blackout",
+        shape: |settings| {
+            (settings.faults.replace, settings.faults.blackout) = (10, 10);
+            (settings.faults.split, settings.checkpoint_entries) = (5, 300);
+        },
+    },
+    Scenario {
+        name: "the-last-write-of-a-log-is-damaged",
+        shape: |settings| {
+            (settings.clients, settings.think) = (2, 40 * settings.tick);
+            (settings.faults.flip, settings.faults.kill) = (10, 3);
+        },
+    },
+    Scenario {
+        name: "a-disk-lies",
+        shape: |settings| {
+            busy(settings);
+            (settings.faults.lie, settings.faults.power, settings.faults.blackout) = (10, 5, 3);
+        },
+    },
+    Scenario {
+        name: "the-space-is-used-up",
+        shape: |settings| {
+            busy(settings);
+            (settings.faults.no_space, settings.faults.kill, settings.faults.transfer) = (10, 3, 3);
         },
     },
 ];

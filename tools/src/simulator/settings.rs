@@ -26,6 +26,10 @@ pub enum Canary {
     SkipTailCheck,
     /// A watcher is told of a revision in two halves.
     SplitRevision,
+    /// A member answers reads from what it has, whoever leads.
+    StaleRead,
+    /// All clocks of members run three times too fast, so that leases end early.
+    FastClocks,
 }
 
 /// How messages travel.
@@ -78,6 +82,10 @@ pub struct Faults {
     pub fail: u32,
     /// A bit of a member's files flips while it is down.
     pub flip: u32,
+    /// A disk says for a while that writes are durable, and a power cut takes them away all the same.
+    pub lie: u32,
+    /// The alarm is raised that says a member's space is used up, for a while.
+    pub no_space: u32,
     /// Leadership is moved.
     pub transfer: u32,
     /// A member is replaced by another one.
@@ -171,6 +179,7 @@ impl Settings {
             faults: Faults::of(&mut rng, tick),
             canary,
         };
+        settings.faults.draw_later_kinds(&mut rng);
         // Segments of 16 blocks at least.
         settings.segment_bytes = settings.segment_bytes.max(64 << 10);
         settings.sharpen();
@@ -201,7 +210,8 @@ impl Settings {
             Some(Canary::ApplyTwice | Canary::SkipTailCheck) => {
                 (faults.kill, faults.power) = (20, 10);
             }
-            Some(Canary::SplitRevision) | None => return,
+            Some(Canary::StaleRead) => self.members = self.members.max(3),
+            Some(Canary::SplitRevision | Canary::FastClocks) | None => return,
         }
         if faults.interval == 0 || self.canary.is_some() {
             faults.interval = 4 * self.tick;
@@ -242,6 +252,8 @@ impl Faults {
             full: weight() / 2,
             fail: weight() / 2,
             flip: weight() / 2,
+            lie: 0,
+            no_space: 0,
             transfer: weight(),
             replace: weight(),
             defragment: weight(),
@@ -250,6 +262,12 @@ impl Faults {
             back_at_once: false,
             interval: if rng.u32(0..12) == 0 { 0 } else { tick * rng.u64(2..30) },
         }
+    }
+
+    /// Kinds that came later are drawn behind everything else, so that a seed draws what it always has.
+    fn draw_later_kinds(&mut self, rng: &mut Rng) {
+        let mut weight = || if rng.bool() { 0 } else { rng.u32(1..5) };
+        (self.lie, self.no_space) = (weight(), weight());
     }
 }
 

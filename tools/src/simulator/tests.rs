@@ -76,6 +76,16 @@ fn finds_a_tail_that_is_not_checked() {
 }
 
 #[test]
+fn finds_a_read_of_what_is_old() {
+    finds(Canary::StaleRead, 200);
+}
+
+#[test]
+fn finds_clocks_that_are_too_fast() {
+    finds(Canary::FastClocks, 200);
+}
+
+#[test]
 fn finds_a_revision_that_is_split() {
     finds(Canary::SplitRevision, 200);
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use urd::ids::Index;
+use urd_proto::etcdserverpb::AlarmType;
 
 use super::super::settings::{SECOND, Time};
 use super::super::{Failure, Report, member::Loss, v2};
@@ -80,6 +81,7 @@ impl Cluster {
             && known.voters().count() == wanted
             && all_run
             && processes().count() == wanted
+            && leader.view.alarms(AlarmType::None).is_empty()
             && leader.driver.last_index() == leader.view.applied()
             && self.clients.under_way.is_empty()
     }

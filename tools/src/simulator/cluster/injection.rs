@@ -4,8 +4,10 @@ use urd::ids::MemberId;
 
 use super::super::faults::Fault;
 use super::super::member::Loss;
-use super::super::settings::Time;
+use super::super::settings::{Canary, Time};
 use super::{Cluster, Event};
+use urd_proto::etcdserverpb::AlarmType;
+use urd_proto::etcdserverpb::alarm_request::AlarmAction;
 use urd_wal::disk::memory::Fault as DiskFault;
 
 impl Cluster {
@@ -63,6 +65,8 @@ impl Cluster {
             }
             Fault::Full | Fault::Fail => self.break_disk(fault, id, until),
             Fault::Flip => return self.flip(id),
+            Fault::Lie => return self.lie(id, until),
+            Fault::NoSpace => self.raise_alarm(id, until),
             Fault::Transfer => return self.transfer(running),
             // Votes are not chosen here.
             Fault::Vote => return false,
@@ -123,19 +127,61 @@ impl Cluster {
         self.at(until, Event::Mend { member: id, life });
     }
 
-    /// A full disk has room again.
+    /// A full disk has room again; one that lied says the truth, though what it said before stays a lie.
     pub(super) fn mend(&mut self, id: u64, life: u64) {
         if let Some(member) = self.members.get_mut(&id)
             && member.life == life
         {
             member.disk.set_capacity(u64::MAX);
+            member.disk.set_lying(self.settings.canary == Some(Canary::AckBeforeDurable));
         }
     }
 
-    /// Only where enough are left that hold what this one loses.
+    fn lie(&mut self, id: u64, until: Time) -> bool {
+        if !self.may_lose(id) {
+            return false;
+        }
+        let Some(member) = self.members.get_mut(&id) else { return false };
+        member.has_lied = true;
+        member.disk.set_lying(true);
+        let life = member.life;
+        self.at(until, Event::Mend { member: id, life });
+        true
+    }
+
+    fn raise_alarm(&mut self, id: u64, until: Time) {
+        let process = self.members.get_mut(&id).and_then(|it| it.process.as_mut());
+        process.into_iter().for_each(|it| it.set_alarm(id, AlarmAction::Activate));
+        self.alarms_until = self.alarms_until.max(until);
+    }
+
+    /// The operator has made room, and disarms all.
+    pub(super) fn disarm(&mut self) {
+        if self.now < self.alarms_until && !self.is_calm {
+            return;
+        }
+        let mut processes = self.members.values_mut().filter_map(|it| it.process.as_mut());
+        let Some(leader) = processes.find(|process| process.leads()) else { return };
+        for alarm in leader.view.alarms(AlarmType::None) {
+            leader.set_alarm(alarm.member_id, AlarmAction::Deactivate);
+        }
+    }
+
     fn flip(&mut self, id: u64) -> bool {
+        if !self.may_lose(id) {
+            return false;
+        }
+        self.lose(id, Loss::Kill);
+        let Some(member) = self.members.get_mut(&id) else { return false };
+        member.flip(&self.settings, &mut self.rng)
+    }
+
+    /// Whether enough are left that hold what this one may lose.
+    fn may_lose(&self, id: u64) -> bool {
         let is_hurt = |id: &u64| {
-            self.members.get(id).is_none_or(|it| it.hurt.is_some() || it.is_flipped || it.is_gone)
+            self.members
+                .get(id)
+                .is_none_or(|it| it.hurt.is_some() || it.is_flipped || it.has_lied || it.is_gone)
         };
         let views = self.members.values().filter_map(|it| it.process.as_ref()).map(|it| &it.view);
         let Some(newest) = views.max_by_key(|view| view.applied()) else { return false };
@@ -144,12 +190,7 @@ impl Cluster {
         // A majority must stay, whatever change of the members is under way.
         let is_changing = voters.len() as u64 != self.settings.members
             || self.admin.is_removing(newest.members());
-        if is_changing || well < voters.len() / 2 + 2 {
-            return false;
-        }
-        self.lose(id, Loss::Kill);
-        let Some(member) = self.members.get_mut(&id) else { return false };
-        member.flip(&self.settings, &mut self.rng)
+        !is_changing && !is_hurt(&id) && well >= voters.len() / 2 + 2
     }
 
     fn transfer(&mut self, running: &[u64]) -> bool {
