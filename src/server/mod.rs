@@ -2,7 +2,7 @@
 //!
 //! The only module that starts executors. One of them, the log shard's, drives raft, log and store (`log_shard`) and
 //! accepts connections, which it places (`placement`); every one of them, the log shard's too, serves connections
-//! (`frontend`, `shard`). `lessor` is the leader's clock for leases.
+//! (`frontend`, `shard`). `lessor` is the leader's clock for leases, `v2_expiry` that for v2's nodes.
 //!
 //! # Start
 //!
@@ -37,7 +37,7 @@ mod shard;
 mod signal;
 mod start;
 mod told;
-mod v2_expiry;
+pub mod v2_expiry;
 mod warming;
 
 use std::net::SocketAddr;

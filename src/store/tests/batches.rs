@@ -120,8 +120,8 @@ fn what_is_wrong_is_named() {
         DecodeError::Truncated { at: 1, missing: 4 }
     );
     assert_eq!(
-        decode(&[FORMAT_VERSION, 4, 0, 0, 0, 0, 15, 0, 0, 0, 0]),
-        DecodeError::Kind { at: 6, found: 15 }
+        decode(&[FORMAT_VERSION, 4, 0, 0, 0, 0, 17, 0, 0, 0, 0]),
+        DecodeError::Kind { at: 6, found: 17 }
     );
     // Field 1 announces two bytes, and there is none.
     let error = decode(&[FORMAT_VERSION, 1, 2, 0, 0, 0, 0x0a, 2]);

@@ -14,7 +14,7 @@ use urd_wal::disk::memory::MemoryDisk;
 use super::{Feed, compact, delete, ok, op, put, range, txn_of};
 use crate::ids::{Index, LeaseId, PageId};
 use crate::store::command::{Command, LeaseCheckpoints, LeaseExpiry};
-use crate::store::{Store, touch};
+use crate::store::{Store, touch, v2};
 use crate::tree::checkpoint;
 
 const KEYS: usize = 3000;
@@ -41,6 +41,12 @@ fn file() -> (MemoryDisk, Index) {
             ok(feed.apply(&Command::Put(PutRequest { value, lease, ..put(&key(number), "") })));
         }
     }
+    for number in 0..KEYS {
+        // As updates have it: any time is one.
+        ok(feed.apply(&v2(v2::Action::Set, &node(number), None)));
+        let expiration = (number % 3 == 0).then(|| rng.i64(0..10_000));
+        ok(feed.apply(&v2(v2::Action::Update, &node(number), expiration)));
+    }
     let newest = feed.view().revision().0;
     ok(feed.apply(&compact(newest - 100)));
     feed.view();
@@ -53,6 +59,7 @@ fn open(disk: &MemoryDisk, index: Index) -> Feed {
     let opened = block_on(checkpoint::open(disk.copy(), "checkpoint")).unwrap();
     let mut feed = Feed { store: Store::open(opened.tree).unwrap(), index };
     ok(feed.apply(&Command::Put(put("z", ""))));
+    ok(feed.apply(&v2(v2::Action::Set, "/z", None)));
     feed.view();
     feed
 }
@@ -89,7 +96,31 @@ fn random_commands(rng: &mut Rng) -> Vec<Command> {
             checkpoints: vec![LeaseCheckpoint { id: lease, remaining_ttl: 5 }],
         }),
         compact(1),
+        v2(v2::Action::Set, &node(rng.usize(..KEYS)), None),
+        v2(v2::Action::Update, &node(rng.usize(..KEYS)), Some(i64::MAX)),
+        v2(v2::Action::Set, &format!("{}/x/y", node(rng.usize(..KEYS))), None),
+        v2(v2::Action::CreateInOrder, "/10/q", None),
+        v2(v2::Action::Delete, &node(rng.usize(..KEYS)), None),
+        v2(v2::Action::Delete, &format!("/{}", rng.usize(..KEYS / 100)), None),
+        Command::V2Expiry(v2::Expiry { cutoff: 40, nodes_max: 8, history: 100 }),
     ]
+}
+
+fn node(number: usize) -> String {
+    format!("/{}/{number:05}", number / 100)
+}
+
+fn v2(action: v2::Action, path: &str, expiration: Option<i64>) -> Command {
+    Command::V2(v2::Request {
+        action: action.into(),
+        path: path.to_owned(),
+        value: vec![b'v'; 50].into(),
+        dir: false,
+        recursive: true,
+        expiration,
+        history: 100,
+        ..v2::Request::default()
+    })
 }
 
 #[test]

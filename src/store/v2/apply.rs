@@ -262,7 +262,7 @@ impl Change<'_> {
             keys::node(&mut self.key, nearest);
             match self.tree.get(&self.key) {
                 None => missing -= 1,
-                Some(record) if is_dir(&record) => break,
+                Some(record) if is_dir(record) => break,
                 Some(_) => return Err(self.error(ErrorCode::NotDir, *nearest)),
             }
         }
@@ -359,7 +359,6 @@ impl Change<'_> {
                 round.push((cursor.key().to_vec(), record));
                 cursor.next();
             }
-            drop(cursor);
             if round.is_empty() {
                 return removed;
             }

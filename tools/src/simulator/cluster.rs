@@ -192,9 +192,10 @@ impl Cluster {
             return Ok(());
         }
         self.after(tick, Event::Tick { member: id, life });
+        let is_busy = !self.is_calm;
         if let Some(member) = self.members.get_mut(&id) {
             let now = member.clock(self.origin, self.now);
-            member.process.iter_mut().for_each(|process| process.tick(now));
+            member.process.iter_mut().for_each(|process| process.tick(now, is_busy));
         }
         self.work(id)
     }
@@ -229,7 +230,8 @@ impl Cluster {
     }
 
     fn follow(&mut self, id: u64, effects: Effects) -> Result<(), String> {
-        let Effects { messages, states, jobs, replies, verdicts, leases, views } = effects;
+        let Effects { messages, states, jobs, replies, verdicts, leases, v2, views } = effects;
+        self.truth.v2_answered.extend(v2);
         for view in views {
             self.truth.observe(id, &view)?;
         }

@@ -30,6 +30,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod truth;
+mod v2;
 mod watchers;
 
 use std::fmt;

@@ -15,9 +15,10 @@ use urd::ids::{LeaseId, MemberId, Term};
 use urd::raft::{Driver, Fatal};
 use urd::server::defragment::{Defragment, Requests, Step};
 use urd::server::lessor::Lessor;
+use urd::server::v2_expiry::V2Expiry;
 use urd::store::command::{BatchBuilder, Command};
 use urd::store::lease::LeaseChange;
-use urd::store::{Outcome, Store, Sweep, View};
+use urd::store::{Outcome, Response, Store, Sweep, View, v2};
 use urd::tree::checkpoint::{self, CheckpointFile, Opened, Written};
 use urd::tree::import::{Import, Incoming};
 use urd_proto::etcdserverpb::{Member, RangeRequest};
@@ -26,6 +27,7 @@ use urd_wal::{Completed, Prepared, Waiting, WriteError};
 
 use super::calls::{Call, CallId, Reply};
 use super::settings::Settings;
+use super::v2::{HISTORY, Traffic};
 
 /// The checkpoint's file.
 pub(super) const CHECKPOINT: &str = "checkpoint";
@@ -36,6 +38,9 @@ pub(super) enum Owner {
     Call(CallId),
     /// In this term.
     Lessor(Term),
+    /// The member's own request about v2's keys.
+    V2,
+    V2Expiry,
     /// The member's own, or an operator's: nobody waits for it.
     Nobody,
 }
@@ -101,6 +106,8 @@ pub(super) struct Effects {
     /// What became of a state that somebody has sent.
     pub(super) verdicts: Vec<(u64, bool)>,
     pub(super) leases: Vec<LeaseChange>,
+    /// What requests about v2's keys have done, as they were answered.
+    pub(super) v2: Vec<v2::Event>,
     /// In the order in which they were published.
     pub(super) views: Vec<View>,
 }
@@ -127,6 +134,8 @@ pub(super) struct Process {
     lessor: Lessor<CallId>,
     /// The term in which the lessor was told last that this member leads.
     lessor_term: Term,
+    traffic: Traffic,
+    v2_expiry: V2Expiry,
     queue: VecDeque<(Owner, BatchBuilder)>,
     readers: Vec<Reader>,
     defragment: Option<Defragment>,
@@ -167,6 +176,8 @@ impl Process {
             hub: Hub::new(usize::MAX),
             lessor: Lessor::new(now),
             lessor_term: Term(0),
+            traffic: Traffic::new(id, now),
+            v2_expiry: V2Expiry::new(HISTORY),
             queue: VecDeque::new(),
             readers: Vec::new(),
             defragment: None,
@@ -243,9 +254,16 @@ impl Process {
         Ok(true)
     }
 
-    pub(super) fn tick(&mut self, now: Instant) {
+    /// A tick of raft's. With `is_busy` it has requests of its own, too.
+    pub(super) fn tick(&mut self, now: Instant, is_busy: bool) {
         if self.is_installing {
             return;
+        }
+        if is_busy
+            && self.driver.can_propose()
+            && let Some(command) = self.traffic.tick(now)
+        {
+            self.enqueue(Owner::V2, &command);
         }
         let (late, again) = self.driver.tick();
         self.readers.extend(again);
@@ -263,6 +281,7 @@ impl Process {
         self.turn(rng, &mut applied)?;
         self.start_reads();
         let mut more = self.propose_about_leases(now);
+        self.propose_v2_expiry(now);
         self.tell_name();
         while self.propose(now, rng) {
             self.turn(rng, &mut applied)?;
@@ -339,6 +358,15 @@ impl Process {
         more || self.lessor.wants_to_propose(now)
     }
 
+    fn propose_v2_expiry(&mut self, now: Instant) {
+        if self.leads() {
+            self.v2_expiry.follow(&self.view);
+            if let Some(batch) = self.v2_expiry.propose(now, self.traffic.unix(now)) {
+                self.queue.push_back((Owner::V2Expiry, batch));
+            }
+        }
+    }
+
     /// A member publishes its name once it can.
     fn tell_name(&mut self) {
         if !self.is_known && self.driver.can_propose() && !self.view.members().is_empty() {
@@ -388,7 +416,8 @@ impl Process {
                 Owner::Lessor(term) if self.is_lessors_term(term) => {
                     self.lessor.failed(now, Unavailable::NoSpace);
                 }
-                Owner::Lessor(_) | Owner::Nobody => {}
+                Owner::V2Expiry => self.v2_expiry.failed(now),
+                Owner::Lessor(_) | Owner::V2 | Owner::Nobody => {}
             }
         }
     }
@@ -401,7 +430,8 @@ impl Process {
                 Owner::Lessor(term) if self.is_lessors_term(term) => {
                     self.lessor.failed(now, Unavailable::LeaderChanged);
                 }
-                Owner::Lessor(_) => {}
+                Owner::V2Expiry => self.v2_expiry.failed(now),
+                Owner::Lessor(_) | Owner::V2 => {}
                 Owner::Nobody => self.is_known = false,
             }
         }
@@ -451,7 +481,11 @@ impl Process {
                     (Owner::Lessor(term), _) if self.is_lessors_term(term) => {
                         self.lessor.applied();
                     }
-                    (Owner::Call(_) | Owner::Lessor(_) | Owner::Nobody, _) => {}
+                    (Owner::V2, Some(Ok(Response::V2(outcome)))) => {
+                        self.effects.v2.extend(*outcome);
+                    }
+                    (Owner::V2Expiry, _) => self.v2_expiry.applied(),
+                    (Owner::Call(_) | Owner::Lessor(_) | Owner::V2 | Owner::Nobody, _) => {}
                 }
             }
         }

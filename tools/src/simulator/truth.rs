@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use urd::ids::{Index, Revision};
-use urd::store::View;
 use urd::store::watch::{event, for_each_change};
+use urd::store::{View, v2};
 use urd_proto::mvccpb::Event;
 
 /// Members compare what they hold at each index that is a multiple of this.
@@ -17,7 +17,9 @@ pub(super) struct Truth {
     /// From revision 2 on, without gaps.
     pub(super) events: Vec<(i64, Vec<Event>)>,
     /// Per index: who was there first, at which revision, with which hash.
-    states: BTreeMap<Index, (u64, Revision, u32)>,
+    states: BTreeMap<Index, (u64, Revision, [u32; 2])>,
+    /// Of v2, what requests have done, as whoever proposed them heard it.
+    pub(super) v2_answered: Vec<v2::Event>,
     /// Who led in each term.
     leaders: BTreeMap<u64, u64>,
 }
@@ -31,12 +33,13 @@ impl Truth {
             return Ok(());
         }
         let hash = view.hash_kv(0).map_err(|error| format!("member {member}: {error}"))?.hash;
+        let hash = [hash, view.v2_hash()];
         let found = (member, view.revision(), hash);
         let (other, revision, expected) = *self.states.entry(index).or_insert(found);
         if (revision, expected) != (view.revision(), hash) {
             return Err(format!(
-                "after entry {index} member {member} is at revision {} with hash {hash}, and member {other} was at {revision} \
-                 with {expected}",
+                "after entry {index} member {member} is at revision {} with hashes {hash:?}, and member {other} was at {revision} \
+                 with {expected:?}",
                 view.revision()
             ));
         }

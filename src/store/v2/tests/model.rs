@@ -124,7 +124,7 @@ fn run(seed: u64) {
         let interest = Interest { path: wanted, recursive, hidden: rng.bool() };
         let since = rng.u64(oracle.index.saturating_sub(40)..oracle.index + 3);
         let found = first_event(&view, &interest, since);
-        match oracle.event_since(&interest, since) {
+        match oracle.event_since(&interest, since, feed.history) {
             Ok(event) => assert_eq!(found, Ok(event), "{at}: {interest:?} since {since}"),
             Err(()) => {
                 let code = found.map_err(|error| error.code);

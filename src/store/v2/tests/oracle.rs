@@ -217,9 +217,15 @@ impl Oracle {
         children
     }
 
-    pub(super) fn event_since(&self, interest: &Interest, since: u64) -> Result<Option<Event>, ()> {
-        let first = self.events.first().map_or(1, |(event, _)| event.index);
-        if since < first && first > 4 {
+    pub(super) fn event_since(
+        &self,
+        interest: &Interest,
+        since: u64,
+        bound: u64,
+    ) -> Result<Option<Event>, ()> {
+        // As in etcd, what was written before the first request takes its part.
+        let first = if self.events.is_empty() { 1 } else { (self.index + 1).saturating_sub(bound) };
+        if since < first.max(1) {
             return Err(());
         }
         let path = interest.path.as_str();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use urd::ids::Index;
 
 use super::super::settings::{SECOND, Time};
-use super::super::{Failure, Report, member::Loss};
+use super::super::{Failure, Report, member::Loss, v2};
 use super::Cluster;
 use crate::checkers::history::Timeline;
 use crate::checkers::{linearizability, watching};
@@ -123,18 +123,23 @@ impl Cluster {
 
     fn judge(&mut self) -> Result<Report, String> {
         self.watchers.end();
-        let mut states: BTreeMap<Index, (u64, u32)> = BTreeMap::new();
+        let mut states: BTreeMap<Index, (u64, [u32; 2])> = BTreeMap::new();
         for (id, member) in &self.members {
             let Some(process) = &member.process else { continue };
             let view = &process.view;
             let hash = view.hash_kv(0).map_err(|error| error.to_string())?.hash;
+            let hash = [hash, view.v2_hash()];
             let (other, expected) = *states.entry(view.applied()).or_insert((*id, hash));
             if hash != expected {
-                return Err(format!("in the end member {id} has hash {hash}, {other} {expected}"));
+                return Err(format!(
+                    "in the end member {id} has hashes {hash:?}, {other} {expected:?}"
+                ));
             }
             if let Some(fault) = urd::store::check(view).first() {
                 return Err(format!("in the end, member {id}: {fault}"));
             }
+            v2::check(view, &self.truth.v2_answered)
+                .map_err(|fault| format!("in the end, member {id}: {fault}"))?;
         }
         let events = self.truth.events.iter().cloned();
         let timeline = Timeline::new(events).map_err(|violation| violation.to_string())?;
