@@ -225,3 +225,146 @@ pub fn follow<N: Node>(node: &N) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::store::command::{Batch, BatchBuilder};
+    use crate::store::v2::{Action, Path, Request};
+
+    /// A hub, and a store whose events it is shown.
+    struct Scene {
+        store: Store,
+        hub: Hub,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            Self { store: Store::new(), hub: Hub::default() }
+        }
+
+        fn enter(&mut self, path: &str, recursive: bool, is_stream: bool) -> usize {
+            let seen = self.store.view().v2_index();
+            let interest = Interest { path: Path::new(path), recursive, hidden: false };
+            self.hub.enter(interest, 0, seen, is_stream)
+        }
+
+        fn happens(&mut self, action: Action, path: &str) {
+            let mut batch = BatchBuilder::default();
+            batch.append_v2(&Request {
+                action: action.into(),
+                path: path.to_owned(),
+                recursive: action == Action::Delete,
+                history: 1000,
+                ..Request::default()
+            });
+            let batch = Batch::decode(batch.finish()).unwrap();
+            let (index, term) = (self.store.applied().next(), self.store.term());
+            self.store.apply(index, term, &batch);
+            self.store.publish();
+        }
+
+        /// Shows what has happened since the last time.
+        fn follow(&mut self) {
+            let (hub, view) = (&mut self.hub, self.store.view());
+            let next = view.v2_for_each_event(hub.next, usize::MAX, |seen| {
+                hub.show(&seen);
+                true
+            });
+            hub.next = next.unwrap();
+        }
+
+        /// The paths of what one is told, and why there is no more, if it missed something.
+        fn told(&mut self, key: usize) -> (Vec<String>, Option<Missed>) {
+            let mut context = Context::from_waker(Waker::noop());
+            let mut paths = Vec::new();
+            loop {
+                match self.hub.poll(key, &mut context) {
+                    Poll::Ready(Ok((_, bytes))) => {
+                        let event: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+                        paths.push(event["node"]["key"].as_str().unwrap().to_owned());
+                    }
+                    Poll::Ready(Err(missed)) => return (paths, Some(missed)),
+                    Poll::Pending => return (paths, None),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn those_are_told_whom_it_concerns() {
+        let mut scene = Scene::new();
+        scene.happens(Action::Set, "/dir/sub/before");
+        let root = scene.enter("/", true, true);
+        let root_alone = scene.enter("/", false, true);
+        let dir = scene.enter("/dir", true, true);
+        let dir_alone = scene.enter("/dir", false, true);
+        let below = scene.enter("/dir/sub/none", false, true);
+        let hidden = scene.enter("/dir/_h", true, true);
+        let like_it = scene.enter("/di", true, true);
+        for path in ["/dir/a", "/dir/_h/b", "/dirt", "/_x"] {
+            scene.happens(Action::Set, path);
+        }
+        scene.happens(Action::Delete, "/dir");
+        scene.follow();
+        for (key, expected) in [
+            (root, &["/dir/a", "/dirt", "/dir"][..]),
+            (root_alone, &[]),
+            (dir, &["/dir/a", "/dir"]),
+            (dir_alone, &["/dir"]),
+            (below, &["/dir"]),
+            (hidden, &["/dir/_h/b", "/dir"]),
+            (like_it, &[]),
+        ] {
+            let (paths, missed) = scene.told(key);
+            assert_eq!(
+                (&paths[..], missed),
+                (&expected.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>()[..], None)
+            );
+        }
+        for key in [root, root_alone, dir, dir_alone, below, hidden, like_it] {
+            scene.hub.leave(key);
+        }
+        assert!(scene.hub.is_empty() && scene.hub.places.is_empty());
+    }
+
+    #[test]
+    fn who_does_not_listen_has_to_look_itself() {
+        let mut scene = Scene::new();
+        let stream = scene.enter("/k", false, true);
+        let once = scene.enter("/k", false, false);
+        let first = scene.store.view().v2_index() + 1;
+        for _ in 0..=EVENTS_PER_WAITER_MAX {
+            scene.happens(Action::Set, "/k");
+        }
+        scene.follow();
+        let (paths, missed) = scene.told(stream);
+        assert_eq!(paths.len(), EVENTS_PER_WAITER_MAX);
+        assert_eq!(missed, Some(Missed::Since(first + EVENTS_PER_WAITER_MAX as u64)));
+        let (paths, missed) = scene.told(once);
+        assert_eq!((paths.len(), missed), (1, Some(Missed::Since(first + 1))));
+
+        let late = scene.enter("/k", false, true);
+        scene.hub.lose(1000);
+        assert_eq!(scene.told(late), (Vec::new(), Some(Missed::All)));
+    }
+
+    #[test]
+    fn what_is_past_or_too_early_is_not_told() {
+        let mut scene = Scene::new();
+        let first = scene.enter("/other", false, true);
+        scene.happens(Action::Set, "/k");
+        // It has seen that one, though the hub has not.
+        let late = scene.enter("/k", false, true);
+        let seen = scene.store.view().v2_index();
+        let interest = Interest { path: Path::new("/k"), recursive: false, hidden: false };
+        let future = scene.hub.enter(interest, seen + 2, seen, true);
+        scene.happens(Action::Set, "/k");
+        scene.happens(Action::Set, "/k");
+        scene.follow();
+        assert_eq!(scene.told(first).0.len(), 0);
+        assert_eq!(scene.told(late).0.len(), 2);
+        assert_eq!(scene.told(future).0.len(), 1);
+    }
+}

@@ -74,8 +74,7 @@ async fn add<N: Node>(
     node: &Rc<N>,
     request: &Request<Bytes>,
 ) -> Result<Response<Bytes>, Response<Bytes>> {
-    let mut peer_urls = peer_urls(request)?;
-    peer_urls.sort_unstable();
+    let peer_urls = peer_urls(request)?;
     let change = Command::MemberAdd(MemberAdd {
         id: added_member_id(&peer_urls, node.unix_seconds()).0,
         peer_urls,
@@ -140,7 +139,7 @@ fn no_such_member(text: &str) -> Response<Bytes> {
     refusal(StatusCode::NOT_FOUND, &format!("No such member: {text}"))
 }
 
-/// The URLs of a JSON body, checked in etcd's order.
+/// The URLs of a JSON body, checked in etcd's order, and sorted as etcd does.
 fn peer_urls(request: &Request<Bytes>) -> Result<Vec<String>, Response<Bytes>> {
     let kind = request.headers().get(header::CONTENT_TYPE);
     let kind = kind.map_or("".into(), |kind| String::from_utf8_lossy(kind.as_bytes()));
@@ -149,7 +148,9 @@ fn peer_urls(request: &Request<Bytes>) -> Result<Vec<String>, Response<Bytes>> {
         return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, &said));
     }
     let bad = |text: String| refusal(StatusCode::BAD_REQUEST, &text);
-    url::peer_urls(&listed(request.body()).map_err(bad)?).map_err(bad)
+    let mut urls = url::peer_urls(&listed(request.body()).map_err(bad)?).map_err(bad)?;
+    urls.sort_unstable();
+    Ok(urls)
 }
 
 /// The list of texts that a body has as its `peerURLs`; names of fields count whatever their letters' case, as in Go.
