@@ -188,7 +188,7 @@ impl Global {
             ("key-file", &self.key_file),
             ("ca-file", &self.ca_file),
         ];
-        for (flag, _) in files.iter().filter(|(_, file)| file.is_some()) {
+        if let Some((flag, _)) = files.iter().find(|(_, file)| file.is_some()) {
             return Err(Failure::with_code(
                 1,
                 format!(
