@@ -20,12 +20,12 @@ pub(crate) fn password(question: &str) -> Result<String, Failure> {
         tcgetattr(&stdin).map_err(|error| Failure::error(format!("the terminal: {error}")))?;
     let mut hidden = shown.clone();
     hidden.local_modes.remove(LocalModes::ECHO);
-    let hide = tcsetattr(&stdin, OptionalActions::Flush, &hidden);
+    let hide = tcsetattr(&stdin, OptionalActions::Now, &hidden);
     hide.map_err(|error| Failure::error(format!("the terminal: {error}")))?;
     let mut line = String::new();
     let read = stdin.read_line(&mut line);
     // The terminal is to show again what is typed, whatever became of the reading.
-    tcsetattr(&stdin, OptionalActions::Flush, &shown).ok();
+    tcsetattr(&stdin, OptionalActions::Now, &shown).ok();
     eprintln!();
     read.map_err(|error| Failure::error(format!("failed to ask password: {error}")))?;
     Ok(line.trim_end_matches(['\n', '\r']).to_owned())

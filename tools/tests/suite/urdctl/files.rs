@@ -67,7 +67,7 @@ fn a_check_leaves_nothing_behind() {
         let answer: serde_json::Value = serde_json::from_str(&json).expect("JSON");
         answer["header"]["revision"].as_i64().expect("a revision")
     };
-    assert!(puts > 10, "it put next to nothing: revision {puts}");
+    assert!(puts > 2, "it put next to nothing: revision {puts}");
     // Keys of somebody else's are not touched.
     let said = urdctl(&endpoint, &["check", "perf", "--duration=1s", "--prefix=min"]);
     assert_eq!(said.code, Some(3));

@@ -52,9 +52,16 @@ fn what_cannot_be_honoured_is_refused() {
         assert_eq!(said.code, Some(128), "{arguments:?}: {}", said.stderr());
         assert!(said.stderr().contains(why), "{arguments:?}: {}", said.stderr());
     }
-    let said = with(&[("ETCDCTL_API", "2")], &["--cert-file=/x", "get", "a"]);
-    assert_eq!(said.code, Some(1));
-    assert!(said.stderr().contains("no TLS yet"), "{}", said.stderr());
+    let said = with(&[("ETCDCTL_CACERT", "/x")], &["get", "a"]);
+    assert_eq!(said.code, Some(128));
+    for (variables, arguments) in [
+        (&[("ETCDCTL_API", "2")][..], &["--cert-file=/x", "get", "a"][..]),
+        (&[("ETCDCTL_API", "2"), ("ETCDCTL_CA_FILE", "/x")], &["get", "a"]),
+    ] {
+        let said = with(variables, arguments);
+        assert_eq!(said.code, Some(1));
+        assert!(said.stderr().contains("no TLS yet"), "{}", said.stderr());
+    }
 }
 
 /// The names below `Commands:` of a help text.

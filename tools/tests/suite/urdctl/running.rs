@@ -147,10 +147,10 @@ fn whoever_waits_in_vain_leaves_the_queue() {
 #[test]
 fn a_lease_is_kept_alive() {
     let (_server, endpoint) = subject();
-    let granted = urdctl(&endpoint, &["lease", "grant", "2"]).expect(0);
+    let granted = urdctl(&endpoint, &["lease", "grant", "6"]).expect(0);
     let lease = granted.split_whitespace().nth(1).expect("an id").to_owned();
     let mut keeping = Running::urdctl(&endpoint, &["lease", "keep-alive", &lease]);
-    let kept = format!("lease {lease} keepalived with TTL(2)");
+    let kept = format!("lease {lease} keepalived with TTL(6)");
     assert_eq!(keeping.lines(2), [&kept[..], &kept]);
     urdctl(&endpoint, &["lease", "revoke", &lease]).expect(0);
     let end = std::iter::repeat_with(|| keeping.line()).find(|line| *line != kept);

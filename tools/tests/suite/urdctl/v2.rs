@@ -12,9 +12,13 @@ const PEER_URL: &str = "http://127.0.0.1:1";
 /// Until a key with a TTL is gone.
 const EXPIRY_TIMEOUT: Duration = Duration::from_secs(30);
 
-fn etcd() -> Server {
-    let launch = Launch::new(Program::Etcd).advertised_peer_url(PEER_URL);
+fn start(program: Program) -> Server {
+    let launch = Launch::new(program).advertised_peer_url(PEER_URL);
     launch.argument("--enable-v2=true").start()
+}
+
+fn etcd() -> Server {
+    start(Program::Etcd)
 }
 
 fn variables(server: &Server) -> [(String, String); 2] {
@@ -50,10 +54,14 @@ fn comparable(server: &Server, said: &Said) -> (Option<i32>, String) {
 }
 
 #[test]
-fn prints_the_same_as_etcdctl() {
+fn prints_the_same_as_etcdctl_against_etcd() {
+    compare(Program::Etcd);
+}
+
+fn compare(program: Program) {
     let steps = script::parse(include_str!("v2.script"));
     assert!(steps.len() >= COMMANDS_MIN, "only {} commands", steps.len());
-    let (beside_etcdctl, beside_urdctl) = (etcd(), etcd());
+    let (beside_etcdctl, beside_urdctl) = (start(program), start(program));
     let run = |ctl: Ctl, server: &Server, step: &Step| {
         ctl.run(command(ctl, server).args(step.arguments()), &step.input)
     };

@@ -183,20 +183,22 @@ fn dispatch(global: &Global, command: Commands) -> Result<(), Failure> {
 
 impl Global {
     fn check(&self) -> Result<(), Failure> {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let files = [
-            ("cert-file", &self.cert_file),
-            ("key-file", &self.key_file),
-            ("ca-file", &self.ca_file),
+            ("cert-file", "ETCDCTL_CERT_FILE", &self.cert_file),
+            ("key-file", "ETCDCTL_KEY_FILE", &self.key_file),
+            ("ca-file", "ETCDCTL_CA_FILE", &self.ca_file),
         ];
-        for (flag, _) in files.iter().filter(|(_, file)| file.is_some()) {
+        let asked = files.iter().find(|(_, variable, file)| file.is_some() || set(variable));
+        if let Some((flag, variable, _)) = asked {
             return Err(Failure::with_code(
                 1,
                 format!(
-                    "--{flag} cannot be honoured: urdctl speaks no TLS yet; leave it out to connect without"
+                    "--{flag} (or {variable}) cannot be honoured: urdctl speaks no TLS yet; leave it out to connect without"
                 ),
             ));
         }
-        if self.discovery_srv.is_some() {
+        if self.discovery_srv.is_some() || set("ETCDCTL_DISCOVERY_SRV") {
             return Err(Failure::with_code(
                 1,
                 "--discovery-srv cannot be honoured: urdctl looks nothing up in DNS yet; name the members with --endpoints",

@@ -104,7 +104,7 @@ fn path_of(name: &str) -> String {
     format!("/v2/auth/users/{}", escape_path(name))
 }
 
-fn one<'a>(words: &'a [String]) -> Result<&'a str, Failure> {
+fn one(words: &[String]) -> Result<&str, Failure> {
     match words {
         [name] => Ok(name),
         _ => Err(plainly("Please provide a username")),

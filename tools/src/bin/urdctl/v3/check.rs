@@ -6,11 +6,12 @@ use clap::{Args, Subcommand};
 use urd_proto::etcdserverpb as pb;
 
 use super::client::{Client, prefix_end};
+use super::datascale;
 use super::global::Global;
+use super::interrupts::Interrupts;
 use super::load::{Load, Outcome};
 use super::methods::{COMPACT, DEFRAGMENT, DELETE_RANGE, RANGE};
 use super::print::put_text;
-use super::{datascale, unless_interrupted};
 use crate::failure::Failure;
 use crate::go;
 
@@ -86,7 +87,7 @@ async fn perf(global: &Global, args: PerfArgs) -> Result<(), Failure> {
         duration: Some(args.duration),
         count: u64::MAX,
     };
-    let outcome = unless_interrupted(load.run(global)).await;
+    let outcome = Interrupts::new()?.unless(load.run(global)).await;
     clean_up(&client, &args.prefix, &args.after).await?;
     let Some(outcome) = outcome else {
         return Err(Failure::interrupted("interrupted; the keys of the check are deleted"));

@@ -6,7 +6,8 @@
 //! all endpoints and does not say which one failed; and it has no `RangeStream`. The channel beneath is the same.
 //!
 //! **Failover.** Endpoints are tried in their order until one can be connected to; each that cannot is named on standard
-//! error. A read whose connection breaks is asked again elsewhere. A change is not: whether it was made is not known, and
+//! error. Where there are several, one must also answer a question before it gets a request: a process that is paused
+//! still lets itself be connected to. A read whose connection breaks is asked again elsewhere. A change is not: whether it was made is not known, and
 //! the error says so. What a server answers is never retried, whatever it is.
 
 use std::cell::RefCell;
@@ -22,8 +23,9 @@ use tonic::{Code, Request, Status, Streaming};
 use urd_proto::etcdserverpb as pb;
 
 use super::global::{Credentials, Global};
-use super::methods::{AUTHENTICATE, Effect, Method};
+use super::methods::{AUTHENTICATE, Effect, Method, STATUS};
 use crate::failure::Failure;
+use crate::go;
 
 const REQUEST_BYTES_MAX: usize = 2 << 20;
 const ANSWER_BYTES_MAX: usize = i32::MAX as usize;
@@ -314,10 +316,28 @@ impl Client {
             .connect_timeout(self.settings.dial_timeout)
             .http2_keep_alive_interval(self.settings.keepalive_time)
             .keep_alive_timeout(self.settings.keepalive_timeout);
-        match tokio::time::timeout(self.settings.dial_timeout, endpoint.connect()).await {
-            Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(error)) => Err(innermost(&error)),
-            Err(_) => Err(format!("no connection within {:?}", self.settings.dial_timeout)),
+        let dialled = async {
+            let channel = endpoint.connect().await.map_err(|error| innermost(&error))?;
+            if self.endpoints.len() > 1 {
+                self.expect_an_answer(&channel).await?;
+            }
+            Ok(channel)
+        };
+        let dialled = tokio::time::timeout(self.settings.dial_timeout, dialled).await;
+        let too_late = |_| {
+            let time = go::show_duration(self.settings.dial_timeout);
+            format!("no answer within {time}")
+        };
+        dialled.map_err(too_late)?
+    }
+
+    /// Any answer will do, a refusal too.
+    async fn expect_an_answer(&self, channel: &Channel) -> Result<(), String> {
+        let connected =
+            Connected { endpoint: String::new(), channel: channel.clone(), token: None };
+        match unary(&self.settings, &connected, &STATUS, &pb::StatusRequest {}).await {
+            Err(status) if is_broken(&status) => Err(reason(&status)),
+            _ => Ok(()),
         }
     }
 
@@ -442,7 +462,7 @@ async fn within<T>(timeout: Option<Duration>, future: impl Future<Output = T>) -
 }
 
 fn no_answer(endpoint: &str, timeout: Option<Duration>, effect: Effect) -> Failure {
-    let time = crate::go::show_duration(timeout.unwrap_or_default());
+    let time = go::show_duration(timeout.unwrap_or_default());
     let doubt = match effect {
         Effect::Change => {
             "; it is not known whether the change was made, look before you repeat it"

@@ -5,9 +5,9 @@ use clap::Args;
 use super::check::{After, clean_up, expect_empty, size_of};
 use super::client::Client;
 use super::global::Global;
+use super::interrupts::Interrupts;
 use super::load::Load;
 use super::print::put_text;
-use super::unless_interrupted;
 use crate::failure::Failure;
 use crate::v2::http;
 
@@ -47,7 +47,7 @@ pub(crate) async fn run(global: &Global, args: DatascaleArgs) -> Result<(), Fail
         duration: None,
         count,
     };
-    let outcome = unless_interrupted(load.run(global)).await;
+    let outcome = Interrupts::new()?.unless(load.run(global)).await;
     let after = resident_bytes(&endpoint, "after");
     clean_up(&client, &args.prefix, &args.after).await?;
     let Some(outcome) = outcome else {

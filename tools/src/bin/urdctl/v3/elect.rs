@@ -10,14 +10,15 @@ use urd_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use urd_proto::mvccpb::KeyValue;
 use urd_proto::mvccpb::event::EventType;
 
+use super::bytes_of;
 use super::client::{Client, prefix_end};
 use super::global::Global;
+use super::interrupts::Interrupts;
 use super::methods::RANGE;
 use super::print::Printer;
 use super::queue::{Place, prefix_of};
 use super::session::Session;
 use super::watching::{Watching, why_canceled};
-use super::{bytes_of, unless_interrupted};
 use crate::failure::Failure;
 
 /// Seconds after which another is elected if this client vanishes.
@@ -47,7 +48,10 @@ pub(crate) async fn run(global: &Global, args: ElectArgs) -> Result<(), Failure>
     let client = Rc::new(Client::new(global)?);
     match proposal {
         None if !args.listen => Err(Failure::bad_arguments("no proposal argument but -l not set")),
-        None => unless_interrupted(observe(&client, printer, &name)).await.unwrap_or(Ok(())),
+        None => {
+            let mut interrupts = Interrupts::new()?;
+            interrupts.unless(observe(&client, printer, &name)).await.unwrap_or(Ok(()))
+        }
         Some(_) if args.listen => Err(Failure::bad_arguments("proposal given but -l is set")),
         Some(proposal) => campaign(client, printer, &name, proposal).await,
     }
@@ -59,14 +63,15 @@ async fn campaign(
     name: &[u8],
     proposal: Bytes,
 ) -> Result<(), Failure> {
+    let mut interrupts = Interrupts::new()?;
     let session = Session::start(Rc::clone(&client), TTL).await?;
     let place = Place::enter(client, &session, name, proposal).await?;
-    let result = match unless_interrupted(place.wait()).await {
+    let result = match interrupts.unless(place.wait()).await {
         None => Err(Failure::error("context canceled")),
         Some(Err(failure)) => Err(failure),
         Some(Ok(own)) => match printer.get(&own) {
             Err(failure) => Err(failure),
-            Ok(()) => match unless_interrupted(session.lost()).await {
+            Ok(()) => match interrupts.unless(session.lost()).await {
                 None => Ok(()),
                 Some(()) => Err(Failure::error("elect: session expired")),
             },

@@ -118,7 +118,7 @@ impl Global {
             ("discovery-srv", &self.discovery_srv),
             ("discovery-srv-name", &self.discovery_srv_name),
         ];
-        for (flag, _) in discovery.iter().filter(|(_, value)| value.is_some()) {
+        if let Some((flag, _)) = discovery.iter().find(|(_, value)| value.is_some()) {
             return refused(
                 flag,
                 "urdctl looks nothing up in DNS yet; name the members with --endpoints",

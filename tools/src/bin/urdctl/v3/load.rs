@@ -60,6 +60,9 @@ impl Load {
         while let Some(ended) = tasks.join_next().await {
             ended.map_err(|error| Failure::error(format!("a client ended: {error}")))?;
         }
+        if std::io::stderr().is_terminal() {
+            eprint!("\r      \r");
+        }
         let mut outcome = outcome.take();
         outcome.took = begin.elapsed();
         Ok(outcome)

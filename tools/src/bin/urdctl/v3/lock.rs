@@ -5,11 +5,12 @@ use std::rc::Rc;
 
 use clap::Args;
 
+use super::bytes_of;
 use super::client::Client;
 use super::global::Global;
+use super::interrupts::Interrupts;
 use super::queue::Place;
 use super::session::Session;
-use super::{bytes_of, unless_interrupted};
 use crate::failure::Failure;
 use crate::{go, process};
 
@@ -38,14 +39,15 @@ pub(crate) async fn run(global: &Global, args: LockArgs) -> Result<(), Failure> 
     let program: Vec<OsString> = words.collect();
     let printer = global.printer()?;
     let client = Rc::new(Client::new(global)?);
+    let mut interrupts = Interrupts::new()?;
     let session = Session::start(Rc::clone(&client), args.ttl).await?;
     let place = Place::enter(client, &session, &name, bytes::Bytes::new()).await?;
-    let locked = unless_interrupted(place.wait()).await;
+    let locked = interrupts.unless(place.wait()).await;
     let result = match locked {
         None => Err(Failure::error("context canceled")),
         Some(Err(failure)) => Err(failure),
         Some(Ok(own)) if program.is_empty() => match printer.get(&own) {
-            Ok(()) => hold(&session).await,
+            Ok(()) => hold(&session, &mut interrupts).await,
             Err(failure) => Err(failure),
         },
         Some(Ok(own)) => {
@@ -59,8 +61,8 @@ pub(crate) async fn run(global: &Global, args: LockArgs) -> Result<(), Failure> 
 }
 
 /// Until interrupted, as long as the lease lives.
-async fn hold(session: &Session) -> Result<(), Failure> {
-    match unless_interrupted(session.lost()).await {
+async fn hold(session: &Session, interrupts: &mut Interrupts) -> Result<(), Failure> {
+    match interrupts.unless(session.lost()).await {
         None => Ok(()),
         Some(()) => Err(Failure::error("session expired")),
     }

@@ -19,6 +19,7 @@ mod downgrade;
 mod elect;
 mod endpoint;
 mod global;
+mod interrupts;
 mod kv;
 mod lease;
 mod load;
@@ -39,7 +40,6 @@ mod watch;
 mod watching;
 
 use std::ffi::OsString;
-use std::future::Future;
 use std::os::unix::ffi::OsStringExt;
 
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -190,29 +190,4 @@ fn bytes_of(word: OsString) -> bytes::Bytes {
 /// Arguments that must be text, such as names.
 fn texts(words: &[OsString]) -> Vec<String> {
     words.iter().map(|word| word.to_string_lossy().into_owned()).collect()
-}
-
-/// What a future answers, unless the user interrupts.
-async fn unless_interrupted<T>(future: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        () = interrupted() => None,
-        value = future => Some(value),
-    }
-}
-
-/// Waits for SIGINT or SIGTERM.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    match (interrupt, terminate) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        // Without handlers the signals end the program by themselves.
-        _ => std::future::pending().await,
-    }
 }
