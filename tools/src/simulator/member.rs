@@ -211,11 +211,11 @@ impl Member {
     }
 }
 
-/// The last entry and the hard state of the log on a disk, which is used up by that.
-fn log_end(
-    disk: MemoryDisk,
-    settings: &Settings,
-) -> Option<Result<(u64, Option<Vec<u8>>), String>> {
+/// The last entry and the hard state of a log.
+type LogEnd = (u64, Option<Vec<u8>>);
+
+/// Where the log on a disk ends, or why it does not open. The disk is used up by that.
+fn log_end(disk: MemoryDisk, settings: &Settings) -> Option<Result<LogEnd, String>> {
     let options = urd_wal::Options { segment_bytes: settings.segment_bytes, salt: 0 };
     let opened = drive(&disk, Log::open(disk.clone(), options))?;
     let opened = opened.map_err(|error| error.to_string());
