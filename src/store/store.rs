@@ -76,7 +76,7 @@ pub struct Store {
     published_members: Arc<Members>,
     pub(super) v2: v2::Numbers,
     /// As the tree has them.
-    published_v2: v2::Numbers,
+    published_v2: Arc<v2::Numbers>,
 }
 
 impl Store {
@@ -112,7 +112,7 @@ impl Store {
             members,
             published_members,
             v2,
-            published_v2: v2,
+            published_v2: Arc::new(v2),
             ..Self::default()
         })
     }
@@ -294,9 +294,9 @@ impl Store {
 
     fn publish_tree(&mut self) {
         self.tree.insert(META_KEY, &self.meta.encode(), Counted::No);
-        if self.v2 != self.published_v2 {
+        if self.v2 != *self.published_v2 {
             self.tree.insert(V2_NUMBERS_KEY, &self.v2.encode(), Counted::No);
-            self.published_v2 = self.v2;
+            self.published_v2 = Arc::new(self.v2);
         }
         self.tree.publish();
         self.published = self.meta;
@@ -307,7 +307,7 @@ impl Store {
     #[must_use]
     pub fn view(&self) -> View {
         let members = Arc::clone(&self.published_members);
-        let (snapshot, v2) = (self.tree.snapshot(), self.published_v2);
+        let (snapshot, v2) = (self.tree.snapshot(), Arc::clone(&self.published_v2));
         View::new(snapshot, self.published, members, self.thinned, v2)
     }
 

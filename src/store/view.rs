@@ -22,7 +22,7 @@ pub struct View {
     members: Arc<Members>,
     thinned: Revision,
     /// As the snapshot has them.
-    v2: v2::Numbers,
+    v2: Arc<v2::Numbers>,
 }
 
 impl View {
@@ -31,7 +31,7 @@ impl View {
         meta: Meta,
         members: Arc<Members>,
         thinned: Revision,
-        v2: v2::Numbers,
+        v2: Arc<v2::Numbers>,
     ) -> Self {
         Self { snapshot, meta, members, thinned, v2 }
     }

@@ -46,7 +46,7 @@ impl Bench {
     }
 
     fn faults(mut self) -> Vec<Fault> {
-        let v2 = v2::Numbers::default();
+        let v2 = Arc::<v2::Numbers>::default();
         check(&View::new(self.tree.publish(), self.meta, Arc::default(), self.meta.swept, v2))
     }
 }

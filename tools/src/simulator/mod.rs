@@ -52,6 +52,8 @@ pub struct Report {
     pub operations: u64,
     /// The newest revision.
     pub revisions: i64,
+    /// Changes of v2's keys that were answered.
+    pub v2_changes: u64,
     /// Events that watchers were told of.
     pub events_watched: u64,
     /// Faults by kind.
@@ -71,6 +73,7 @@ impl AddAssign<&Report> for Report {
         self.simulated += other.simulated;
         self.operations += other.operations;
         self.revisions += other.revisions;
+        self.v2_changes += other.v2_changes;
         self.events_watched += other.events_watched;
         for (fault, count) in &other.faults {
             *self.faults.entry(*fault).or_default() += count;

@@ -259,11 +259,10 @@ impl Process {
         if self.is_installing {
             return;
         }
-        if is_busy
-            && self.driver.can_propose()
-            && let Some(command) = self.traffic.tick(now)
-        {
-            self.enqueue(Owner::V2, &command);
+        if is_busy && self.driver.can_propose() {
+            for command in self.traffic.tick(now) {
+                self.enqueue(Owner::V2, &command);
+            }
         }
         let (late, again) = self.driver.tick();
         self.readers.extend(again);

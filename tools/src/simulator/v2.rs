@@ -13,8 +13,8 @@ use urd::store::v2::{Action, Event, Request};
 /// All events are kept, so that each acknowledged one can be looked for.
 pub(super) const HISTORY: u64 = 1 << 20;
 
-/// A request comes with one of so many ticks.
-const TICKS: u32 = 6;
+/// Fewer than so many requests come with a tick.
+const REQUESTS_MAX: usize = 4;
 /// What time it is when a process begins, in nanoseconds of Unix time.
 const BEGIN: i64 = 1_700_000_000_000_000_000;
 const SECOND: i64 = 1_000_000_000;
@@ -50,17 +50,18 @@ impl Traffic {
         BEGIN.saturating_add(i64::try_from(since).unwrap_or(i64::MAX))
     }
 
-    /// A request that comes now, if one does.
-    pub(super) fn tick(&mut self, now: Instant) -> Option<Command> {
-        if self.rng.u32(..TICKS) > 0 {
-            return None;
-        }
+    /// The requests that come now.
+    pub(super) fn tick(&mut self, now: Instant) -> Vec<Command> {
         let unix = self.unix(now);
+        (0..self.rng.usize(..REQUESTS_MAX)).map(|_| Command::V2(self.request(unix))).collect()
+    }
+
+    fn request(&mut self, unix: i64) -> Request {
         let rng = &mut self.rng;
         let action = ACTIONS[rng.usize(..ACTIONS.len())];
         let expires = rng.u8(..3) == 0;
         let compares = matches!(action, Action::CompareAndSwap | Action::CompareAndDelete);
-        Some(Command::V2(Request {
+        Request {
             action: action.into(),
             path: PATHS[rng.usize(..PATHS.len())].to_owned(),
             value: rng.u8(..3).to_string().into(),
@@ -72,7 +73,7 @@ impl Traffic {
             expiration: expires.then(|| unix + rng.i64(0..2 * SECOND)),
             now: unix,
             history: HISTORY,
-        }))
+        }
     }
 }
 

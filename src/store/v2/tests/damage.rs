@@ -85,7 +85,7 @@ impl Bench {
         change(&mut tree);
         let (meta, members) = (*self.view.meta(), Arc::default());
         let thinned = self.view.thinned();
-        check(&View::new(tree.publish(), meta, members, thinned, *self.view.v2())).len()
+        check(&View::new(tree.publish(), meta, members, thinned, Arc::new(*self.view.v2()))).len()
     }
 }
 

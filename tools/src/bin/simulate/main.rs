@@ -185,9 +185,10 @@ fn print(seeds: u64, report: &Report, took: Duration) {
         simulated.as_secs_f64() / took.as_secs_f64().max(0.001)
     );
     println!(
-        "{} requests, {} revisions, {} events watched, {} starts, {} states taken over, {} changes of members",
+        "{} requests, {} revisions, {} changes of v2, {} events watched, {} starts, {} states taken over, {} changes of members",
         report.operations,
         report.revisions,
+        report.v2_changes,
         report.events_watched,
         report.starts,
         report.states_taken,

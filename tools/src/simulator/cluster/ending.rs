@@ -155,6 +155,7 @@ impl Cluster {
             simulated: self.now,
             operations: self.clients.history.len() as u64,
             revisions: self.truth.newest(),
+            v2_changes: self.truth.v2_answered.len() as u64,
             events_watched,
             faults: self.counts.clone(),
             messages: [lost, doubled, late],
