@@ -30,9 +30,9 @@ pub(super) async fn serve<N: Node>(
 ) -> Response<Bytes> {
     let mut response = match *request.method() {
         Method::GET => get(&**node, rest),
-        Method::POST => add(node, request).await.unwrap_or_else(|refusal| refusal),
-        Method::DELETE => remove(node, rest).await.unwrap_or_else(|refusal| refusal),
-        Method::PUT => update(node, request, rest).await.unwrap_or_else(|refusal| refusal),
+        Method::POST => add(node, request).await.unwrap_or_else(Refusal::answer),
+        Method::DELETE => remove(node, rest).await.unwrap_or_else(Refusal::answer),
+        Method::PUT => update(node, request, rest).await.unwrap_or_else(Refusal::answer),
         _ => return answer::method_not_allowed("GET,POST,DELETE,PUT"),
     };
     answer::add_cluster(&**node, &mut response);
@@ -63,17 +63,14 @@ fn get<N: Node>(node: &N, rest: &str) -> Response<Bytes> {
             let leader = published.leader.and_then(|id| published.view.members().get(id));
             match leader {
                 Some(leader) => answer::json(StatusCode::OK, member(leader) + "\n"),
-                None => refusal(StatusCode::SERVICE_UNAVAILABLE, "During election"),
+                None => refusal(StatusCode::SERVICE_UNAVAILABLE, "During election").answer(),
             }
         }
-        _ => refusal(StatusCode::NOT_FOUND, "Not found"),
+        _ => refusal(StatusCode::NOT_FOUND, "Not found").answer(),
     }
 }
 
-async fn add<N: Node>(
-    node: &Rc<N>,
-    request: &Request<Bytes>,
-) -> Result<Response<Bytes>, Response<Bytes>> {
+async fn add<N: Node>(node: &Rc<N>, request: &Request<Bytes>) -> Result<Response<Bytes>, Refusal> {
     let peer_urls = peer_urls(request)?;
     let change = Command::MemberAdd(MemberAdd {
         id: added_member_id(&peer_urls, node.unix_seconds()).0,
@@ -87,7 +84,7 @@ async fn add<N: Node>(
     Ok(answer::json(StatusCode::CREATED, member(&added) + "\n"))
 }
 
-async fn remove<N: Node>(node: &Rc<N>, rest: &str) -> Result<Response<Bytes>, Response<Bytes>> {
+async fn remove<N: Node>(node: &Rc<N>, rest: &str) -> Result<Response<Bytes>, Refusal> {
     let (id, text) = named(rest)?;
     check_known(&**node, id, text)?;
     let change = Command::MemberRemove(MemberRemoveRequest { id: id.0 });
@@ -99,22 +96,22 @@ async fn update<N: Node>(
     node: &Rc<N>,
     request: &Request<Bytes>,
     rest: &str,
-) -> Result<Response<Bytes>, Response<Bytes>> {
+) -> Result<Response<Bytes>, Refusal> {
     let (id, text) = named(rest)?;
     let peer_ur_ls = peer_urls(request)?;
     check_known(&**node, id, text)?;
     let update = MemberUpdateRequest { id: id.0, peer_ur_ls };
-    let (reply, answered) = Waiting::new();
+    let (reply, answered) = waiting();
     node.propose(Kind::MemberUpdate, &update.encode_to_vec().into(), reply);
     outcome(answered).await.map_err(|status| failure(&status, text))?;
     Ok(no_content())
 }
 
 /// The member that a path names, and how.
-fn named(rest: &str) -> Result<(MemberId, &str), Response<Bytes>> {
+fn named(rest: &str) -> Result<(MemberId, &str), Refusal> {
     let text = rest.strip_prefix('/').unwrap_or(rest);
     if text.is_empty() {
-        return Err(answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"));
+        return Err(refusal(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"));
     }
     let is_hexadecimal = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     match u64::from_str_radix(text, 16) {
@@ -123,11 +120,10 @@ fn named(rest: &str) -> Result<(MemberId, &str), Response<Bytes>> {
     }
 }
 
-fn check_known<N: Node>(node: &N, id: MemberId, text: &str) -> Result<(), Response<Bytes>> {
+fn check_known<N: Node>(node: &N, id: MemberId, text: &str) -> Result<(), Refusal> {
     let published = node.published();
     if published.view.is_removed(id) {
-        let said = format!("Member permanently removed: {text}");
-        return Err(refusal(StatusCode::GONE, &said));
+        return Err(refusal(StatusCode::GONE, format!("Member permanently removed: {text}")));
     }
     match published.view.members().get(id) {
         Some(_) => Ok(()),
@@ -135,19 +131,19 @@ fn check_known<N: Node>(node: &N, id: MemberId, text: &str) -> Result<(), Respon
     }
 }
 
-fn no_such_member(text: &str) -> Response<Bytes> {
-    refusal(StatusCode::NOT_FOUND, &format!("No such member: {text}"))
+fn no_such_member(text: &str) -> Refusal {
+    refusal(StatusCode::NOT_FOUND, format!("No such member: {text}"))
 }
 
 /// The URLs of a JSON body, checked in etcd's order, and sorted as etcd does.
-fn peer_urls(request: &Request<Bytes>) -> Result<Vec<String>, Response<Bytes>> {
+fn peer_urls(request: &Request<Bytes>) -> Result<Vec<String>, Refusal> {
     let kind = request.headers().get(header::CONTENT_TYPE);
     let kind = kind.map_or("".into(), |kind| String::from_utf8_lossy(kind.as_bytes()));
     if form::media_type(&kind) != ("application/json".to_owned(), Ok(())) {
         let said = format!("Bad Content-Type {kind}, accept application/json");
-        return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, &said));
+        return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, said));
     }
-    let bad = |text: String| refusal(StatusCode::BAD_REQUEST, &text);
+    let bad = |text: String| refusal(StatusCode::BAD_REQUEST, text);
     let mut urls = url::peer_urls(&listed(request.body()).map_err(bad)?).map_err(bad)?;
     urls.sort_unstable();
     Ok(urls)
@@ -181,7 +177,7 @@ fn listed(body: &[u8]) -> Result<Vec<String>, String> {
 async fn reconfigure<N: Node>(node: &Rc<N>, change: &Command) -> Result<Bytes, Status> {
     let mut batch = BatchBuilder::default();
     batch.append_command(change);
-    let (reply, answered) = Waiting::new();
+    let (reply, answered) = waiting();
     node.reconfigure(batch.finish(), reply);
     outcome(answered).await
 }
@@ -191,7 +187,7 @@ async fn outcome(answered: oneshot::Receiver<Result<Bytes, Status>>) -> Result<B
 }
 
 /// etcd tells what the table of members refuses, and of everything else only that it failed.
-fn failure(said: &Status, member: &str) -> Response<Bytes> {
+fn failure(said: &Status, member: &str) -> Refusal {
     let is = |rejected: Rejected| *said == Status::from(rejected);
     if is(Rejected::PeerUrlExists) {
         refusal(StatusCode::CONFLICT, "membership: peerURL exists")
@@ -200,14 +196,31 @@ fn failure(said: &Status, member: &str) -> Response<Bytes> {
     } else if is(Rejected::MemberNotFound) {
         no_such_member(member)
     } else if *said == status::REQUEST_TOO_LARGE {
-        refusal(StatusCode::BAD_REQUEST, &said.message)
+        refusal(StatusCode::BAD_REQUEST, said.message.clone())
     } else {
         refusal(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
     }
 }
 
-fn refusal(status: StatusCode, text: &str) -> Response<Bytes> {
-    answer::json(status, json::message(text))
+/// Why a request is not carried out.
+#[derive(Debug, PartialEq, Eq)]
+struct Refusal {
+    status: StatusCode,
+    text: String,
+}
+
+impl Refusal {
+    fn answer(self) -> Response<Bytes> {
+        match self.status {
+            // It comes from etcd's router, so to speak.
+            StatusCode::METHOD_NOT_ALLOWED => answer::text(self.status, &self.text),
+            status => answer::json(status, json::message(&self.text)),
+        }
+    }
+}
+
+fn refusal(status: StatusCode, text: impl Into<String>) -> Refusal {
+    Refusal { status, text: text.into() }
 }
 
 fn no_content() -> Response<Bytes> {
@@ -236,11 +249,9 @@ fn member(member: &Member) -> String {
 /// Hands an answer to the task that waits for it.
 struct Waiting(oneshot::Sender<Result<Bytes, Status>>);
 
-impl Waiting {
-    fn new() -> (Box<dyn Reply>, oneshot::Receiver<Result<Bytes, Status>>) {
-        let (sender, receiver) = oneshot::channel();
-        (Box::new(Self(sender)), receiver)
-    }
+fn waiting() -> (Box<dyn Reply>, oneshot::Receiver<Result<Bytes, Status>>) {
+    let (sender, receiver) = oneshot::channel();
+    (Box::new(Waiting(sender)), receiver)
 }
 
 impl Reply for Waiting {
@@ -304,7 +315,7 @@ mod tests {
             ("/+1", 404, r#"{"message":"No such member: +1"}"#),
             ("/1/", 404, r#"{"message":"No such member: 1/"}"#),
         ] {
-            let response = named(rest).unwrap_err();
+            let response = named(rest).unwrap_err().answer();
             assert_eq!(
                 (response.status().as_u16(), &response.body()[..]),
                 (status, body.as_bytes())
