@@ -47,7 +47,7 @@ pub(crate) struct LsArgs {
 #[derive(Debug, Args)]
 #[command(override_usage = "urdctl set [options] <key> <value>")]
 pub(crate) struct SetArgs {
-    /// KEY [VALUE]; without VALUE it is read from standard input
+    /// `KEY [VALUE]`; without VALUE it is read from standard input
     #[arg(value_name = "KEY")]
     words: Vec<String>,
     /// Seconds until the key ends
@@ -64,7 +64,7 @@ pub(crate) struct SetArgs {
 #[derive(Debug, Args)]
 #[command(override_usage = "urdctl mk [options] <key> <value>")]
 pub(crate) struct MkArgs {
-    /// KEY [VALUE]; without VALUE it is read from standard input
+    /// `KEY [VALUE]`; without VALUE it is read from standard input
     #[arg(value_name = "KEY")]
     words: Vec<String>,
     /// Make a key below the directory KEY, named so that such keys are in the order in which they were made
@@ -78,7 +78,7 @@ pub(crate) struct MkArgs {
 #[derive(Debug, Args)]
 #[command(override_usage = "urdctl update [options] <key> <value>")]
 pub(crate) struct UpdateArgs {
-    /// KEY [VALUE]; without VALUE it is read from standard input
+    /// `KEY [VALUE]`; without VALUE it is read from standard input
     #[arg(value_name = "KEY")]
     words: Vec<String>,
     /// Seconds until the key ends

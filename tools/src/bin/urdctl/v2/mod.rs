@@ -40,7 +40,7 @@ struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// URLs of members, separated by commas; also as ETCDCTL_ENDPOINTS [default: http://127.0.0.1:2379,http://127.0.0.1:4001]
+    /// URLs of members, separated by commas; also as ETCDCTL_ENDPOINTS (by default `http://127.0.0.1:2379,http://127.0.0.1:4001`)
     #[arg(long, global = true, default_value = "", hide_default_value = true)]
     endpoints: String,
     /// The same, by an older name; also as ETCDCTL_ENDPOINT
@@ -58,7 +58,7 @@ pub(crate) struct Global {
     /// Output format: simple, extended or json
     #[arg(short, long, global = true, default_value = "simple", value_name = "FORMAT")]
     output: String,
-    /// NAME[:PASSWORD] to authenticate with; also as ETCDCTL_USERNAME
+    /// `NAME[:PASSWORD]` to authenticate with; also as ETCDCTL_USERNAME
     #[arg(
         short,
         long,

@@ -28,7 +28,7 @@ const TTL: i64 = 60;
 #[derive(Debug, Args)]
 #[command(override_usage = "urdctl elect <election-name> [proposal]")]
 pub(crate) struct ElectArgs {
-    /// ELECTION [PROPOSAL]
+    /// `ELECTION [PROPOSAL]`
     #[arg(value_name = "ELECTION")]
     words: Vec<OsString>,
     /// Only look on

@@ -61,7 +61,7 @@ pub(crate) struct Global {
     /// A token that was made elsewhere, instead of --user and --password
     #[arg(long, global = true, value_name = "TOKEN")]
     pub auth_jwt_token: Option<String>,
-    /// NAME[:PASSWORD] to authenticate with; the password is asked for if it is given nowhere
+    /// `NAME[:PASSWORD]` to authenticate with; the password is asked for if it is given nowhere
     #[arg(long, global = true, value_name = "NAME")]
     pub user: Option<String>,
     /// The password of --user, which then holds only the name

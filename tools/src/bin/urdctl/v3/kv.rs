@@ -24,7 +24,7 @@ const DELETION_DELAY: Duration = Duration::from_secs(2);
 #[derive(Debug, Args)]
 #[command(override_usage = "urdctl get [options] <key> [range_end]")]
 pub(crate) struct GetArgs {
-    /// KEY [RANGE_END]; the range does not hold its end
+    /// `KEY [RANGE_END]`; the range does not hold its end
     #[arg(value_name = "KEY")]
     words: Vec<OsString>,
     /// Linearizable (l) or serializable (s)
@@ -81,7 +81,7 @@ pub(crate) struct GetArgs {
 #[derive(Debug, Args)]
 #[command(override_usage = "urdctl put [options] <key> <value>")]
 pub(crate) struct PutArgs {
-    /// KEY [VALUE]
+    /// `KEY [VALUE]`
     #[arg(value_name = "KEY")]
     words: Vec<OsString>,
     /// The lease to attach the key to, in hexadecimal
@@ -102,7 +102,7 @@ pub(crate) struct PutArgs {
 #[derive(Debug, Args)]
 #[command(override_usage = "urdctl del [options] <key> [range_end]")]
 pub(crate) struct DelArgs {
-    /// KEY [RANGE_END]; the range does not hold its end
+    /// `KEY [RANGE_END]`; the range does not hold its end
     #[arg(value_name = "KEY")]
     words: Vec<OsString>,
     /// All keys that begin with KEY

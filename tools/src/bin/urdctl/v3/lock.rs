@@ -21,7 +21,7 @@ use crate::{go, process};
 #[derive(Debug, Args)]
 #[command(override_usage = "urdctl lock <lockname> [exec-command arg1 arg2 ...]")]
 pub(crate) struct LockArgs {
-    /// LOCKNAME [PROGRAM ARGUMENT...]
+    /// `LOCKNAME [PROGRAM ARGUMENT...]`
     #[arg(value_name = "LOCKNAME")]
     words: Vec<OsString>,
     /// Seconds after which the lock is free if this client vanishes

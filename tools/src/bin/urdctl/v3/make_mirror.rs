@@ -60,7 +60,7 @@ pub(crate) struct MakeMirrorArgs {
     #[arg(long, action = ArgAction::Set, default_value = "true", value_parser = go::flag_bool, num_args = 0..=1,
         require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     dest_insecure_transport: bool,
-    /// NAME[:PASSWORD] at the destination
+    /// `NAME[:PASSWORD]` at the destination
     #[arg(long, value_name = "NAME")]
     dest_user: Option<String>,
     /// The password of --dest-user

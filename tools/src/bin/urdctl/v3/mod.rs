@@ -1,7 +1,7 @@
 //! The v3 command line: every command of etcdctl 3.7.
 //!
 //! One file a command, or a group of them: its arguments, checked in etcdctl's words and with its exit codes, the calls,
-//! and the printing. [`client`] is the connection, [`methods`] the calls there are, [`print`] the formats, [`session`] a
+//! and the printing. [`client`] is the connection, [`methods`] the calls there are, [`mod@print`] the formats, [`session`] a
 //! lease that is kept alive (under `lock` and `elect`), [`watching`] a watch that survives its connection (under `watch`,
 //! `elect` and `make-mirror`).
 //!

@@ -1,4 +1,4 @@
-//! `txn`: a transaction read from standard input. What its lines mean stands in [`txn_text`](super::txn_text).
+//! `txn`: a transaction read from standard input. What its lines mean stands in [`txn_text`].
 
 use std::io::BufRead;
 

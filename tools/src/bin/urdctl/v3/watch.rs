@@ -30,7 +30,7 @@ const NUMBER: &str = "bad number of arguments";
     override_usage = "urdctl watch [options] [key or prefix] [range_end] [--] [exec-command arg1 arg2 ...]"
 )]
 pub(crate) struct WatchArgs {
-    /// KEY [RANGE_END]; the range does not hold its end
+    /// `KEY [RANGE_END]`; the range does not hold its end
     #[arg(value_name = "KEY")]
     words: Vec<OsString>,
     /// The program to run for each event, and its arguments
