@@ -58,6 +58,11 @@ fn prints_the_same_as_etcdctl_against_etcd() {
     compare(Program::Etcd);
 }
 
+#[test]
+fn prints_the_same_as_etcdctl_against_the_subject() {
+    compare(Program::Subject);
+}
+
 fn compare(program: Program) {
     let steps = script::parse(include_str!("v2.script"));
     assert!(steps.len() >= COMMANDS_MIN, "only {} commands", steps.len());
