@@ -155,6 +155,21 @@ fn every_flag_in_use_reaches_its_field() {
 }
 
 #[test]
+fn v2_is_served_unless_it_is_turned_off_and_keeps_what_clients_rely_on() {
+    let read = |arguments: &str| {
+        let Config { enable_v2, v2_history, .. } = config(arguments);
+        (enable_v2, v2_history)
+    };
+    assert_eq!(read(""), (true, 1000));
+    assert_eq!(read("--enable-v2"), (true, 1000));
+    assert_eq!(read("--enable-v2=false --v2-history 10000000"), (false, 10_000_000));
+    for events in ["0", "999", "10000001"] {
+        let text = failure(&format!("--v2-history={events}"), &[]).to_string();
+        assert!(text.contains("must be from 1000 to 10000000"), "{text}");
+    }
+}
+
+#[test]
 fn retention_is_read_as_its_mode_has_it() {
     let read = |arguments: &str| config(arguments).auto_compaction;
     let periodic = |seconds| AutoCompaction::Periodic(Duration::from_secs(seconds));

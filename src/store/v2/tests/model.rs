@@ -2,6 +2,8 @@
 //! the same however entries are published.
 
 use fastrand::Rng;
+use futures_lite::future::block_on;
+use urd_wal::disk::memory::MemoryDisk;
 
 use super::oracle::Oracle;
 use super::{Feed, SECOND, START, first_event};
@@ -9,6 +11,7 @@ use crate::ids::{Revision, Term};
 use crate::store::command::{Batch, BatchBuilder, Command};
 use crate::store::v2::{Action, ErrorCode, Expiry, Interest, Listing, Outcome, Path, Request};
 use crate::store::{Store, TreeHash, View};
+use crate::tree::checkpoint;
 
 const REQUESTS: usize = 600;
 const SEEDS: u64 = 12;
@@ -193,21 +196,29 @@ fn the_same_entries_give_the_same_data() {
     }
 }
 
-/// A copy, as a member that is behind gets it, goes on like the original.
+/// What a restart finds goes on like what was there before: nodes, index, events, and what expires.
 #[test]
-fn a_copy_goes_on_like_the_original() {
-    let mut feed = Feed::new();
-    let mut rng = Rng::with_seed(7);
-    for _ in 0..100 {
-        let request = request(&mut rng, 50, feed.now, 30);
-        // Some are refused, which changes nothing.
-        feed.apply(request).ok();
-    }
-    let view = feed.view();
-    let root = Path::root();
-    let numbers = *view.v2();
-    assert_eq!(super::super::Numbers::decode(&numbers.encode()), Some(numbers));
-    assert_eq!(super::super::Numbers::decode(&numbers.encode()[1..]), None);
-    assert!(view.v2_get(&root, true, feed.now).is_ok());
-    feed.finish();
+fn a_checkpoint_goes_on_like_the_original() {
+    let disk = MemoryDisk::new(512);
+    let opened = block_on(checkpoint::open(disk.clone(), "checkpoint")).expect("an empty disk");
+    let mut store = Store::open(opened.tree).expect("an empty tree");
+    let entries = entries(7);
+    let (before, after) = entries.split_at(entries.len() / 2);
+    let apply = |store: &mut Store, entries: &[Batch]| -> Vec<String> {
+        let index = |store: &Store| store.applied().next();
+        entries.iter().map(|it| format!("{:?}", store.apply(index(store), Term(1), it))).collect()
+    };
+    apply(&mut store, before);
+    store.publish();
+    block_on(store.begin_checkpoint().write(&opened.file)).expect("a disk without faults");
+
+    let reopened = block_on(checkpoint::open(disk.copy(), "checkpoint")).expect("what was written");
+    let mut copy = Store::open(reopened.tree).expect("a store's tree");
+    let (view, copied) = (store.view(), copy.view());
+    assert_eq!(copied.v2(), view.v2());
+    assert_eq!(copied.v2_hash(), view.v2_hash());
+    assert_eq!(apply(&mut copy, after), apply(&mut store, after));
+    assert_eq!(copy.publish().v2_hash(), store.publish().v2_hash());
+    assert_ne!(store.view().v2_hash(), view.v2_hash());
+    assert_eq!((store.check(), copy.check()), (vec![], vec![]));
 }
