@@ -170,6 +170,16 @@ fn v2_is_served_unless_it_is_turned_off_and_keeps_what_clients_rely_on() {
 }
 
 #[test]
+fn origins_are_urls_or_all() {
+    let read = |arguments: &str| config(arguments).cors;
+    assert_eq!(read(""), ["*"]);
+    assert_eq!(read("--cors="), ["*"]);
+    assert_eq!(read("--cors http://b:1,http://a:1"), ["http://a:1", "http://b:1"]);
+    failure("--cors=ftp://a:1", &[]);
+    failure("--cors=http://a", &[]);
+}
+
+#[test]
 fn retention_is_read_as_its_mode_has_it() {
     let read = |arguments: &str| config(arguments).auto_compaction;
     let periodic = |seconds| AutoCompaction::Periodic(Duration::from_secs(seconds));
