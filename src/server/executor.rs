@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_lite::future::zip;
 use urd_proto::etcdserverpb::Member as ProtoMember;
 use urd_wal::disk::uring::UringDisk;
+use urd_wal::{Log, OpenError, Recovered};
 
 use super::checkpoints::Checkpoints;
 use super::data_dir::StoredIdentity;
@@ -33,6 +34,10 @@ use crate::raft::transport::{self, Transport};
 use crate::raft::{self, Driver};
 use crate::store::Store;
 use crate::tree::checkpoint::{self, CheckpointFile, Opened};
+
+/// How often a log is opened before its want of room is believed.
+const LOG_OPEN_ATTEMPTS: usize = 20;
+const LOG_OPEN_RETRY: Duration = Duration::from_millis(100);
 
 /// Everything that the log shard's executor takes along.
 pub(super) struct LogExecutor {
@@ -170,6 +175,32 @@ impl LogExecutor {
         transport
     }
 
+    /// Opens the log. A process that was killed lets go of its files a moment after its end, and of the room of those that
+    /// the log has no use for.
+    async fn open_log(&self) -> Result<(Log<UringDisk>, Recovered), RunError> {
+        let directory = || self.directory.display().to_string();
+        let mut attempts = 1;
+        loop {
+            let disk = UringDisk::open(&self.directory)
+                .await
+                .map_err(|source| RunError::LogDir { directory: directory(), source })?;
+            let options = urd_wal::Options {
+                segment_bytes: limits::SEGMENT_BYTES,
+                ..urd_wal::Options::new(random()?)
+            };
+            match Log::open(disk, options).await {
+                Err(OpenError::Full { .. }) if attempts < LOG_OPEN_ATTEMPTS => {
+                    attempts += 1;
+                    glommio::timer::sleep(LOG_OPEN_RETRY).await;
+                }
+                opened => {
+                    let failed = |source| RunError::OpenLog { directory: directory(), source };
+                    return opened.map_err(failed);
+                }
+            }
+        }
+    }
+
     /// Opens the checkpoint and the log, and applies the log to the checkpoint.
     async fn open_driver(
         &self,
@@ -177,16 +208,7 @@ impl LogExecutor {
         let (opened, tree_disk) = self.open_tree().await?;
         let checkpoint = opened.checkpoint.map(|meta| meta.stamp.index.0);
         let mut store = Store::open(opened.tree)?;
-        let directory = || self.directory.display().to_string();
-        let failed = |source| RunError::OpenLog { directory: directory(), source };
-        let disk = UringDisk::open(&self.directory)
-            .await
-            .map_err(|source| RunError::LogDir { directory: directory(), source })?;
-        let options = urd_wal::Options {
-            segment_bytes: limits::SEGMENT_BYTES,
-            ..urd_wal::Options::new(random()?)
-        };
-        let (log, recovered) = urd_wal::Log::open(disk, options).await.map_err(failed)?;
+        let (log, recovered) = self.open_log().await?;
         for warning in &recovered.warnings {
             tracing::warn!("{warning}");
         }

@@ -13,6 +13,7 @@ use super::{WITH_KEYS, json};
 use crate::api::Status;
 use crate::api::call::Body;
 use crate::api::node::{Node, Published, linearizable};
+use crate::api::quota;
 use crate::api::status::REQUEST_TOO_LARGE;
 use crate::error::Unavailable;
 use crate::limits;
@@ -114,6 +115,10 @@ async fn write<N: Node>(
     let change = change(node, method, path, parameters);
     if change.path.len() + change.value.len() > node.limits().request_bytes {
         return Err(internal(&REQUEST_TOO_LARGE));
+    }
+    if method != Method::DELETE && quota::is_exceeded(node, quota::v2_cost(&change)) {
+        quota::raise_alarm(node).await;
+        return Err(internal(&Unavailable::NoSpace.into()));
     }
     let outcome = node.propose_v2(change).await;
     let outcome = outcome.unwrap_or(Err(Unavailable::Stopped.into()));

@@ -15,9 +15,10 @@ use urd_proto::etcdserverpb::{
     TxnRequest,
 };
 
-use super::{decode, quota};
+use super::decode;
 use crate::api::call::{Code, Encoded, Reply, ReplyStream, Status};
 use crate::api::node::{Node, Published, Read, header};
+use crate::api::quota;
 use crate::api::status::REQUEST_TOO_LARGE;
 use crate::error::Rejected;
 use crate::ids::Revision;

@@ -20,9 +20,10 @@ use urd_proto::etcdserverpb::{
 };
 
 use super::kv::{begin_large, end_large, in_vain};
-use super::{decode, end_without_leader, quota};
+use super::{decode, end_without_leader};
 use crate::api::call::{Encoded, Reply, ReplyStream, Status};
 use crate::api::node::{LeaseAnswer, LeaseQuestion, Node, header, linearizable};
+use crate::api::quota;
 use crate::error::{Rejected, Unavailable};
 use crate::ids::LeaseId;
 use crate::limits;

@@ -5,7 +5,6 @@ pub mod health;
 pub mod kv;
 pub mod lease;
 pub mod maintenance;
-mod quota;
 pub mod watch;
 
 use std::future::Future;

@@ -1,5 +1,7 @@
 //! The space quota with its alarm, and defragmentation: the same requests to etcd and to the subject.
 
+use std::time::Duration;
+
 use tonic::Code;
 use urd_proto::etcdserverpb as pb;
 use urd_proto::etcdserverpb::request_op::Request;
@@ -11,6 +13,7 @@ const QUOTA: u64 = 16 << 20;
 const VALUE_BYTES: usize = 256 << 10;
 /// Puts after which a member that still takes them has no quota.
 const FILL_MAX: usize = 1000;
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const NO_SPACE: &str = "etcdserver: mvcc: database space exceeded";
 
 fn launch(program: Program) -> Launch {
@@ -122,6 +125,36 @@ async fn etcd_is_full_and_has_room_again() {
 #[tokio::test]
 async fn the_subject_is_full_and_has_room_again() {
     full_and_back(Program::Subject).await;
+}
+
+/// What v2's clients set counts like the rest. (etcd's v2 store is in memory, and knows no quota.)
+#[tokio::test]
+async fn v2_has_the_same_quota() {
+    let server = launch(Program::Subject).start();
+    let mut client = Client::connect(&server.endpoint()).await;
+    let body = [b"value=".to_vec(), vec![b'x'; VALUE_BYTES]].concat();
+    let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+    let set = |number: usize| {
+        let path = format!("/v2/keys/{}", key(number));
+        let request = http::Request { method: "PUT", path: &path, headers: &headers, body: &body };
+        http::exchange(&server.endpoint(), ANSWER_TIMEOUT, &request).expect("an answer")
+    };
+    let (taken, refused) = (0..FILL_MAX)
+        .map(|number| (number, set(number)))
+        .find(|(_, answer)| answer.status != 201)
+        .expect("a quota");
+    let bytes = (taken * VALUE_BYTES) as u64;
+    // Its events are kept, too.
+    assert!((QUOTA / 4..=QUOTA).contains(&bytes), "{bytes} of {QUOTA} bytes were taken");
+    assert_eq!(refused.status, 500, "{}", refused.body);
+    assert!(refused.body.contains(NO_SPACE), "{}", refused.body);
+    let raised = alarms(&mut client, 0, 0).await;
+    assert_eq!(raised.iter().map(|alarm| alarm.alarm).collect::<Vec<_>>(), [1]);
+    let refused = client.put(put_request("k", b"1")).await.expect_err("full");
+    assert_eq!(refused.message(), NO_SPACE);
+    let path = format!("/v2/keys/{}", key(0));
+    let deleted = http::request(&server.endpoint(), "DELETE", &path).expect("an answer");
+    assert_eq!(deleted.status, 200, "{}", deleted.body);
 }
 
 /// An alarm that says that members differ, raised by hand.

@@ -4,11 +4,13 @@
 //! refuses alike (`store::alarm`), until somebody disarms it. Size is the pages in use: those that a compaction frees
 //! count no more, without a defragmentation. Deletions and compactions are never refused.
 //!
-//! What a request costs is etcd's estimate.
+//! What a request costs is etcd's estimate. v2's requests are judged in the same way, which etcd leaves out: its v2 store is
+//! in memory.
 
 use std::rc::Rc;
 
 use prost::Message;
+use tokio::sync::oneshot;
 use urd_proto::etcdserverpb::alarm_request::AlarmAction;
 use urd_proto::etcdserverpb::request_op::Request;
 use urd_proto::etcdserverpb::{AlarmRequest, AlarmType, PutRequest, RequestOp, TxnRequest};
@@ -17,18 +19,24 @@ use crate::api::call::{Encoded, Reply, ReplyStream, Status};
 use crate::api::node::Node;
 use crate::error::Unavailable;
 use crate::store::command::Kind;
+use crate::store::v2;
 
 /// What a key costs beside its bytes and those of its value.
 const KEY_COST: u64 = 256;
 /// What a lease costs.
-pub(super) const LEASE_COST: u64 = 64;
+pub const LEASE_COST: u64 = 64;
 
-pub(super) fn put_cost(request: &PutRequest) -> u64 {
+pub fn put_cost(request: &PutRequest) -> u64 {
     KEY_COST + (request.key.len() + request.value.len()) as u64
 }
 
+/// That of a v2 request that writes a node.
+pub fn v2_cost(request: &v2::Request) -> u64 {
+    KEY_COST + (request.path.len() + request.value.len()) as u64
+}
+
 /// That of the dearer branch; 0 for one without puts, which is never refused.
-pub(super) fn txn_cost(request: &TxnRequest) -> u64 {
+pub fn txn_cost(request: &TxnRequest) -> u64 {
     let cost = |ops: &[RequestOp]| {
         let of = |op: &RequestOp| match &op.request {
             Some(Request::RequestPut(put)) => put_cost(put),
@@ -41,13 +49,13 @@ pub(super) fn txn_cost(request: &TxnRequest) -> u64 {
 }
 
 /// Whether there is no room for something that costs so much.
-pub(super) fn is_exceeded<N: Node>(node: &Rc<N>, cost: u64) -> bool {
+pub fn is_exceeded<N: Node>(node: &Rc<N>, cost: u64) -> bool {
     let Ok(quota @ 1..) = u64::try_from(node.limits().quota_bytes) else { return false };
     cost > 0 && node.bytes_in_use() + cost >= quota
 }
 
 /// Refuses a request for want of room; raises the alarm, unless it is raised.
-pub(super) fn refuse<N: Node>(node: &Rc<N>, reply: Box<dyn Reply>) {
+pub fn refuse<N: Node>(node: &Rc<N>, reply: Box<dyn Reply>) {
     let member_id = node.identity().member.0;
     let alarms = node.published().view.alarms(AlarmType::Nospace);
     if alarms.iter().any(|alarm| alarm.member_id == member_id) {
@@ -64,6 +72,38 @@ pub(super) fn refuse<N: Node>(node: &Rc<N>, reply: Box<dyn Reply>) {
         alarm: AlarmType::Nospace.into(),
     };
     node.propose(Kind::Alarm, &raise.encode_to_vec().into(), Box::new(Refusal(reply)));
+}
+
+/// Raises the alarm, unless it is raised, for a request that is refused by its own means once that is done, or has failed.
+pub async fn raise_alarm<N: Node>(node: &Rc<N>) {
+    let (told, heard) = oneshot::channel();
+    refuse(node, Box::new(Told(told)));
+    heard.await.ok();
+}
+
+/// Lets one know who waits.
+struct Told(oneshot::Sender<()>);
+
+impl Reply for Told {
+    fn unary(self: Box<Self>, _: Encoded) {
+        self.0.send(()).ok();
+    }
+
+    fn fail(self: Box<Self>, _: Status) {
+        self.0.send(()).ok();
+    }
+
+    fn stream(self: Box<Self>) -> Box<dyn ReplyStream> {
+        unreachable!("invariant: an alarm is answered once")
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    fn congested(&self) -> bool {
+        false
+    }
 }
 
 /// Refuses once the alarm is raised, or could not be.
