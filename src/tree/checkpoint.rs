@@ -41,7 +41,7 @@ use crate::ids::PageId;
 /// Pages that go into one write, where they lie side by side.
 const WRITE_PAGES: usize = 64;
 /// Pages, or runs, after which what was written is flushed, so that a log write beside it does not wait for all of it.
-pub(super) const FLUSH_PAGES: usize = 512;
+const FLUSH_PAGES: usize = 512;
 /// The file grows by this much at once.
 pub(super) const GROWTH_BYTES: u64 = 16 << 20;
 

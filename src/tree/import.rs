@@ -27,7 +27,7 @@ use urd_wal::disk::{Disk, File};
 
 pub use super::assemble::Flaw;
 use super::assemble::{Assembly, BEGIN_BYTES};
-use super::checkpoint::{self, FLUSH_PAGES, Found, GROWTH_BYTES, OpenError, Opened};
+use super::checkpoint::{self, Found, GROWTH_BYTES, OpenError, Opened};
 use super::file::{Meta, Stamp};
 use super::page::PAGE_BYTES;
 pub use super::stream::{Header, Progress};
@@ -60,6 +60,10 @@ pub enum Failure {
     },
 }
 
+/// Pages that are written and flushed at once: a log write beside it waits for no more. Nobody waits for a state, so small
+/// pieces cost nothing but its own time.
+const FLUSH_PAGES: usize = 64;
+
 /// The file in which a checkpoint file `name` to be is received.
 pub(super) fn incoming_name(name: &str) -> String {
     format!("{name}.incoming")
@@ -76,8 +80,6 @@ pub struct Import<D: Disk> {
     end: u64,
     /// Bytes for which there is room.
     room: u64,
-    /// Bytes that were not flushed.
-    unflushed: usize,
 }
 
 /// A tree that is whole and durable, and not in its place yet.
@@ -104,7 +106,6 @@ impl<D: Disk> Import<D> {
             assembly: Assembly::new(),
             end: BEGIN_BYTES,
             room: 0,
-            unflushed: 0,
         })
     }
 
@@ -112,8 +113,20 @@ impl<D: Disk> Import<D> {
     ///
     /// # Errors
     /// See [`Failure`]; nothing more can be written then.
-    pub async fn write(mut self, chunk: &[u8]) -> Result<Import<D>, Failure> {
-        match self.put(chunk).await {
+    pub async fn write(self, chunk: &[u8]) -> Result<Import<D>, Failure> {
+        self.write_with_pauses(chunk, async || ()).await
+    }
+
+    /// The same, with `pause` awaited behind each piece of at most 64 pages.
+    ///
+    /// # Errors
+    /// As [`Import::write`].
+    pub async fn write_with_pauses(
+        mut self,
+        chunk: &[u8],
+        pause: impl AsyncFnMut(),
+    ) -> Result<Import<D>, Failure> {
+        match self.put(chunk, pause).await {
             Ok(()) => Ok(self),
             Err(failure) => {
                 self.discard().await;
@@ -162,19 +175,15 @@ impl<D: Disk> Import<D> {
         self.disk.remove(&incoming).await.ok();
     }
 
-    async fn put(&mut self, chunk: &[u8]) -> Result<(), Failure> {
+    async fn put(&mut self, chunk: &[u8], mut pause: impl AsyncFnMut()) -> Result<(), Failure> {
         self.assembly.take(chunk)?;
         let pages = self.assembly.pages();
-        if pages.is_empty() {
-            return Ok(());
-        }
-        let bytes = pages.len();
-        self.make_room(self.end + bytes as u64).await?;
-        self.write_at(self.end, pages).await?;
-        self.end += bytes as u64;
-        self.unflushed += bytes;
-        if self.unflushed >= FLUSH_PAGES * PAGE_BYTES {
+        self.make_room(self.end + pages.len() as u64).await?;
+        for piece in pages.chunks(FLUSH_PAGES * PAGE_BYTES) {
+            self.write_at(self.end, piece.to_vec()).await?;
+            self.end += piece.len() as u64;
             self.flush().await?;
+            pause().await;
         }
         Ok(())
     }
@@ -216,7 +225,6 @@ impl<D: Disk> Import<D> {
     }
 
     async fn flush(&mut self) -> Result<(), Failure> {
-        self.unflushed = 0;
         let io = failed(&self.disk, "flush", &incoming_name(&self.name));
         self.file.sync().await.map_err(io)
     }

@@ -34,7 +34,7 @@ use crate::store::{Store, View};
 use crate::tree::checkpoint::Opened;
 use crate::tree::import::{Import, Incoming};
 
-/// The longest pause between two chunks of a state.
+/// The longest pause between two pieces of a state.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// Where states of other members arrive.
@@ -72,7 +72,7 @@ pub(super) struct Installing<D: Disk> {
     verdict: oneshot::Sender<Result<(), String>>,
 }
 
-/// Behind a chunk of a state, half of the time is left to others: the medium, the network, both ends' processors.
+/// Behind a piece of a state, half of the time is left to others: the medium, the network, both ends' processors.
 async fn leave_room(begun: Instant) {
     glommio::timer::sleep(begun.elapsed().min(PAUSE_MAX)).await;
 }
@@ -125,9 +125,13 @@ impl<D: Disk + 'static> Receiving<D> {
             match reader.next().await {
                 // A chunk that is refused takes the file with it.
                 Ok(Some(chunk)) => {
-                    let begun = Instant::now();
-                    import = import.write(&chunk).await.map_err(|error| error.to_string())?;
-                    leave_room(begun).await;
+                    let mut begun = Instant::now();
+                    let pause = async || {
+                        leave_room(begun).await;
+                        begun = Instant::now();
+                    };
+                    let written = import.write_with_pauses(&chunk, pause).await;
+                    import = written.map_err(|error| error.to_string())?;
                 }
                 Ok(None) => break,
                 Err(error) => {
