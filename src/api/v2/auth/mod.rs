@@ -306,14 +306,12 @@ async fn put_user<N: Node>(node: &Rc<N>, name: &str, body: &[u8]) -> Answer {
     }
 }
 
-async fn create_user<N: Node>(node: &Rc<N>, mut user: User, status: StatusCode) -> Answer {
+async fn create_user<N: Node>(node: &Rc<N>, user: User, status: StatusCode) -> Answer {
     if user.password.is_empty() {
         let text = format!("auth: Cannot create user {} with an empty password", user.name);
         return Err(refusal(StatusCode::BAD_REQUEST, text));
     }
-    if user.name == ROOT && !user.has_role(ROOT) {
-        user.roles.get_or_insert_default().push(ROOT.to_owned());
-    }
+    let mut user = user.with_own_role();
     user.password = access::hash(node, user.password).await?;
     if !create(node, records::USERS, &user.name, user.write(true)).await? {
         return Err(conflict(format!("User {} already exists.", user.name)));

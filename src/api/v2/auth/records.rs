@@ -29,7 +29,7 @@ fn find(view: &View, directory: &str, name: &str) -> Option<(bytes::Bytes, u64)>
 /// A user, and the index of its record.
 pub(super) fn user(view: &View, name: &str) -> Option<(User, u64)> {
     let (text, index) = find(view, USERS, name)?;
-    Some((User::parse(&text).ok()?, index))
+    Some((User::parse(&text).ok()?.with_own_role(), index))
 }
 
 /// A role, and the index of its record.
