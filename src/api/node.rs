@@ -120,6 +120,8 @@ pub trait Node: Sized + 'static {
     fn set_v2_watching(&self, watching: bool);
     /// What the whole member has counted for v2's statistics.
     fn v2_tally(&self) -> &super::v2::Tally;
+    /// What this shard knows of v2's users' passwords.
+    fn v2_logins(&self) -> &super::v2::Logins;
     /// When this member was started, in nanoseconds of Unix time.
     fn started(&self) -> i64;
     /// Who leads, and since when this member knows, likewise, to half a second.
@@ -162,6 +164,11 @@ pub trait Node: Sized + 'static {
     fn reads_aside(&self) -> bool;
     /// Runs work on a thread beside the shard's, if [`Node::reads_aside`] says so, else at once.
     fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + 'static;
+    /// Runs work that takes a processor for long on a thread beside the shard's.
+    fn compute<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + 'static;

@@ -1,4 +1,4 @@
-//! Threads beside an executor, for work that may wait for a page to be read from the medium.
+//! Threads beside an executor, for work that may wait for a page to be read from the medium, or computes for long.
 //!
 //! Who waits for such a page waits as a thread, so several threads are what lets a medium read several pages at once. They
 //! are started with the first work: as long as nothing is to be read there are none. They may run on any of the member's
@@ -98,7 +98,8 @@ impl Pool {
                 }
             });
             if let Err(error) = thread {
-                tracing::warn!(%error, started, "cannot start all threads that read pages");
+                let pool = self.name;
+                tracing::warn!(%error, pool, started, "cannot start all threads beside an executor");
                 return started > 0;
             }
         }

@@ -180,7 +180,7 @@ struct Member<'a> {
 impl Member<'_> {
     fn run(self) -> Result<(), RunError> {
         let cpus = self.cpus()?;
-        let shared = Arc::new(self.shared(cpus.len())?);
+        let shared = Arc::new(self.shared(&cpus)?);
         let open: Vec<Arc<AtomicUsize>> = cpus.iter().map(|_| Arc::default()).collect();
         let options = self.net_options();
         let mut log_ends = Vec::new();
@@ -284,7 +284,7 @@ impl Member<'_> {
         Ok(cpus::assign(self.config.shards, &chosen, place))
     }
 
-    fn shared(&self, shards: usize) -> Result<Shared, RunError> {
+    fn shared(&self, cpus: &[usize]) -> Result<Shared, RunError> {
         let config = self.config;
         Ok(Shared {
             identity: Identity {
@@ -321,7 +321,8 @@ impl Member<'_> {
             }),
             metrics: Metrics::default(),
             v2_tally: v2::Tally::default(),
-            watching: (0..shards).map(|_| Watching::default()).collect(),
+            cpus: cpus.to_vec(),
+            watching: cpus.iter().map(|_| Watching::default()).collect(),
             bytes_in_use: AtomicU64::new(0),
             defragment: defragment::Requests::default(),
         })

@@ -22,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 use urd_proto::etcdserverpb::Member;
 use urd_wal::disk::uring::UringDisk;
 
+use super::aside::Pool;
 use super::log_shard::Inbox;
 use super::mesh::{Key, Outbox, ToLog, ToShard};
 use super::signal::Signal;
@@ -82,6 +83,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// The same, for v2's statistics.
     pub v2_tally: v2::Tally,
+    /// Where the shards run.
+    pub cpus: Vec<usize>,
     /// For each shard, whether it has watchers, and whether it was told of what they have not seen.
     pub watching: Vec<Watching>,
     /// Bytes of the tree's pages in use.
@@ -197,6 +200,8 @@ pub struct Shard {
     /// Something was published.
     news: Signal,
     v2_hub: RefCell<v2::Hub>,
+    v2_logins: v2::Logins,
+    computing: Pool,
     /// Who leads, and since when, in nanoseconds of Unix time, as far as this shard has looked.
     leader_since: Cell<Option<(MemberId, i64)>>,
     draining: watch::Sender<bool>,
@@ -208,6 +213,7 @@ impl Shard {
         let hub = Hub::new(shared.limits.request_bytes + limits::REQUEST_OVERHEAD_BYTES);
         // Each shard's sequence begins elsewhere.
         let seed = SplitMix64::new(shared.start.wrapping_add(id as u64)).next();
+        let computing = Pool::new("urd-compute", 1, shared.cpus.clone());
         Rc::new(Self {
             id,
             shared,
@@ -230,6 +236,8 @@ impl Shard {
             hub: RefCell::new(hub),
             news: Signal::default(),
             v2_hub: RefCell::default(),
+            v2_logins: v2::Logins::default(),
+            computing,
             leader_since: Cell::new(None),
             draining: watch::Sender::new(false),
         })
@@ -600,6 +608,10 @@ impl Node for Shard {
         unix_nanoseconds()
     }
 
+    fn v2_logins(&self) -> &v2::Logins {
+        &self.v2_logins
+    }
+
     fn started(&self) -> i64 {
         self.shared.started
     }
@@ -639,6 +651,13 @@ impl Node for Shard {
                 None => work(),
             }
         }
+    }
+
+    fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + 'static {
+        self.computing.run(work)
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {

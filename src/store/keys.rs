@@ -25,7 +25,7 @@
 //! A user key may hold any bytes. Each `00` in it becomes `00 FF` and `00 00` ends it: the order of
 //! the user keys is kept, and no encoded key is the prefix of another one.
 //!
-//! The name of a v2 node is a byte for the space it is in (`1`: clients' keys), and `00` and its name for each part of its
+//! The name of a v2 node is a byte for the space it is in (`1`: clients' keys, `2`: auth's), and `00` and its name for each part of its
 //! path. `00` and `01` in a name become `01 01` and `01 02`. So whatever is in a directory follows it, depth first, in the
 //! order of names, and in one range; expirations have their sign flipped, as leases' ids.
 //!

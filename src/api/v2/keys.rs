@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use super::answer::{self, JSON};
+use super::auth::access;
 use super::parameters::Parameters;
 use super::watch::Watch;
 use super::{WITH_KEYS, json};
@@ -21,21 +22,27 @@ use crate::store::v2::{Action, Error, ErrorCode, Event, Listing, Path, Request a
 
 const NANOSECONDS: i64 = 1_000_000_000;
 
-/// Answers a request for the key that `path` names.
+/// Answers a request for the key that `named` is. By this text it is permitted, a slash at its end included.
 pub(super) async fn serve<N: Node>(
     node: &Rc<N>,
     request: &Request<Bytes>,
-    path: &str,
+    named: &str,
 ) -> Response<Body> {
     if !WITH_KEYS.contains(request.method()) {
         return answer::method_not_allowed("HEAD,GET,PUT,POST,DELETE").map(Body::Whole);
     }
-    let asked = Parameters::read(request).map(|parameters| (Path::new(path), parameters));
+    let asked = Parameters::read(request).map(|parameters| (Path::new(named), parameters));
     let answered = match asked {
         Err(error) => Err(error),
         Ok((path, _)) if path.is_too_long() => {
             let cause = "the key is too long".to_owned();
             Err(Error { code: ErrorCode::InvalidField, cause, index: 0 })
+        }
+        Ok((_, parameters))
+            if !access::is_permitted(node, request, named, parameters.recursive).await =>
+        {
+            let cause = access::INSUFFICIENT.to_owned();
+            Err(Error { code: ErrorCode::Unauthorized, cause, index: 0 })
         }
         Ok((path, parameters)) => match request.method() {
             &Method::GET if parameters.wait && !parameters.quorum => wait(node, path, &parameters),
@@ -153,6 +160,7 @@ fn change<N: Node>(node: &Rc<N>, method: &Method, path: &Path, parameters: &Para
         now,
         // The member fills it in.
         history: 0,
+        auth: false,
     }
 }
 

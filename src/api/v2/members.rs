@@ -12,6 +12,7 @@ use urd_proto::etcdserverpb::{
     Member, MemberAddResponse, MemberRemoveRequest, MemberUpdateRequest,
 };
 
+use super::auth::{self, access};
 use super::{answer, form, json};
 use crate::api::call::{Encoded, Reply, ReplyStream, Status};
 use crate::api::node::Node;
@@ -28,12 +29,18 @@ pub(super) async fn serve<N: Node>(
     request: &Request<Bytes>,
     rest: &str,
 ) -> Response<Bytes> {
-    let mut response = match *request.method() {
+    let method = request.method();
+    if ![Method::GET, Method::POST, Method::DELETE, Method::PUT].contains(method) {
+        return answer::method_not_allowed("GET,POST,DELETE,PUT");
+    }
+    if *method != Method::GET && !access::is_root(node, request).await {
+        return auth::unauthorized();
+    }
+    let mut response = match *method {
         Method::GET => get(&**node, rest),
         Method::POST => add(node, request).await.unwrap_or_else(Refusal::answer),
         Method::DELETE => remove(node, rest).await.unwrap_or_else(Refusal::answer),
-        Method::PUT => update(node, request, rest).await.unwrap_or_else(Refusal::answer),
-        _ => return answer::method_not_allowed("GET,POST,DELETE,PUT"),
+        _ => update(node, request, rest).await.unwrap_or_else(Refusal::answer),
     };
     answer::add_cluster(&**node, &mut response);
     response

@@ -2,14 +2,16 @@
 //!
 //! - `form`, `parameters`: what a request asks for, with Go's and etcd's error texts.
 //! - `keys`: `/v2/keys`; `watch` and [`hub`] for those who wait. `members`, `stats`: the rest.
+//! - `auth`: users and roles, and who may do what.
 //! - `json`, `answer`: bodies, byte by byte as etcd's.
 //!
 //! Reads are served from this member's newest state, with `quorum=true` once everything acknowledged before can be read.
 //! Writes are proposed by their bytes, and stand in the log beside the other API's.
 //!
-//! Not here: `/v2/auth` (its paths are unknown ones), and HTTP/2 for answers that come in pieces.
+//! Not here: HTTP/2 for answers that come in pieces.
 
 mod answer;
+mod auth;
 mod form;
 pub mod hub;
 mod json;
@@ -24,6 +26,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
+pub use auth::Logins;
 pub use hub::{Hub, Tally, follow};
 
 use super::call::Body;
@@ -61,6 +64,8 @@ pub async fn serve<N: Node>(node: &Rc<N>, request: &Request<Bytes>) -> Response<
     }
     let response = if let Some(member) = below("/v2/members") {
         members::serve(node, request, member).await
+    } else if let Some(rest) = below("/v2/auth") {
+        auth::serve(node, request, rest).await
     } else {
         match path.as_str() {
             "/v2/machines" => members::machines(&**node, request.method()),

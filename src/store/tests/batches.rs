@@ -52,6 +52,7 @@ fn commands() -> Vec<Command> {
             expiration: Some(i64::MIN),
             now: i64::MAX,
             history: 7,
+            auth: false,
         }),
         Command::V2Expiry(v2::Expiry { cutoff: -1, nodes_max: u64::MAX, history: 1 }),
     ]

@@ -19,6 +19,10 @@ const EXPIRATION_MIN: i64 = 946_684_800 * 1_000_000_000;
 /// Nodes whose names are held at once while a directory is removed.
 const REMOVED_PER_ROUND: usize = 256;
 
+/// The node of auth that says whether it is enabled, and what it says then.
+pub const AUTH_ENABLED: &str = "/enabled";
+pub const AUTH_IS_ENABLED: &str = "true";
+
 /// Carries out a request.
 pub(in crate::store) fn apply(
     tree: &mut Tree,
@@ -30,6 +34,9 @@ pub(in crate::store) fn apply(
     let outcome = change.request(request);
     let counts = &mut change.numbers.counts;
     counts.of(request.action()).count(outcome.is_ok());
+    if request.auth && outcome.is_ok() && Path::new(&request.path).as_str() == AUTH_ENABLED {
+        change.numbers.auth_enabled = request.value == AUTH_IS_ENABLED;
+    }
     outcome
 }
 
@@ -82,12 +89,7 @@ struct Change<'a> {
 
 impl Change<'_> {
     fn request(&mut self, request: &Request) -> Outcome {
-        let path = match request.action() {
-            Action::CreateInOrder => {
-                Path::new(&format!("{}/{:020}", request.path, self.next_index()))
-            }
-            _ => Path::new(&request.path),
-        };
+        let path = request.target(self.next_index());
         if path.is_too_long() {
             return Err(self.error(ErrorCode::InvalidField, "the key is too long"));
         }

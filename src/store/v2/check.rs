@@ -7,6 +7,7 @@
 use super::history;
 use super::keys;
 use super::meta::Numbers;
+use super::path;
 use super::record::{Record, is_dir};
 use crate::store::View;
 use crate::store::keys::V2_NUMBERS_KEY;
@@ -65,6 +66,7 @@ fn nodes(view: &View, fault: &mut impl FnMut(String)) -> u64 {
         let record = Record::read(cursor.value()).unwrap_or(Record::ROOT);
         if let Some((above, _)) = path.rsplit_once('/')
             && !above.is_empty()
+            && above != path::AUTH
         {
             keys::node(&mut key, above);
             if snapshot.get(&key).is_none_or(|above| !is_dir(&above)) {

@@ -145,6 +145,12 @@ impl View {
         self.v2().counts
     }
 
+    /// Whether v2's requests are judged by users and roles.
+    #[must_use]
+    pub fn v2_auth_enabled(&self) -> bool {
+        self.v2().auth_enabled
+    }
+
     /// When the first node expires, in nanoseconds of Unix time, if one does.
     #[must_use]
     pub fn v2_first_expiration(&self) -> Option<i64> {

@@ -1,9 +1,12 @@
 //! The keys of v2's tables; [`keys`](crate::store::keys) has them beside the others.
 
+use super::path;
 use crate::store::keys::{V2_EXPIRING, V2_HISTORY, V2_NODE};
 
-/// Whose nodes: clients'. Others may come to stand beside them.
+/// Whose nodes: clients'.
 const CLIENTS: u8 = b'1';
+/// Those of users and roles.
+const AUTH: u8 = b'2';
 
 /// Before each part of a path.
 const SEPARATOR: u8 = 0x00;
@@ -14,8 +17,12 @@ const ESCAPED_ESCAPE: u8 = 0x02;
 
 /// Writes the key of the node at `path`; of the root, what all nodes' keys begin with.
 pub(super) fn node(buffer: &mut Vec<u8>, path: &str) {
+    let (space, path) = match path.strip_prefix(path::AUTH) {
+        Some(path) => (AUTH, path),
+        None => (CLIENTS, path),
+    };
     buffer.clear();
-    buffer.extend_from_slice(&[V2_NODE, CLIENTS]);
+    buffer.extend_from_slice(&[V2_NODE, space]);
     push_path(buffer, path);
 }
 
@@ -58,10 +65,13 @@ pub(super) fn path(key: &[u8]) -> Option<String> {
 /// The path of a name as it stands in a key, its space first. The root has no record.
 fn name_path(name: &[u8]) -> Option<String> {
     let (&space, mut rest) = name.split_first()?;
-    if space != CLIENTS || rest.first() != Some(&SEPARATOR) {
+    if ![CLIENTS, AUTH].contains(&space) || rest.first() != Some(&SEPARATOR) {
         return None;
     }
-    let mut path = Vec::with_capacity(rest.len());
+    let mut path = Vec::with_capacity(rest.len() + 1);
+    if space == AUTH {
+        path.extend_from_slice(path::AUTH.as_bytes());
+    }
     while let Some((&byte, tail)) = rest.split_first() {
         rest = tail;
         match byte {

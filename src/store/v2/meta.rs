@@ -5,6 +5,7 @@
 //! first    8        the oldest event that is kept, if there is one
 //! bytes    8        of the events that are kept
 //! counts   13 * 8   what was done, in the order of `Counts`
+//! auth     8        1 when auth is enabled, else 0
 //! ```
 //!
 //! All big-endian. Without a record, nothing was written yet.
@@ -14,7 +15,7 @@ use crate::store::keys::V2_NUMBERS_KEY;
 use crate::tree::{Read, Tree};
 
 const COUNTS: usize = 13;
-const NUMBERS_BYTES: usize = (3 + COUNTS) * 8;
+const NUMBERS_BYTES: usize = (4 + COUNTS) * 8;
 
 /// The index before the first write in a cluster that begins with one member: etcd has three writes of its own by then.
 const FIRST_INDEX: u64 = 3;
@@ -27,11 +28,19 @@ pub struct Numbers {
     pub first: u64,
     pub(super) bytes: u64,
     pub(super) counts: Counts,
+    /// What auth's own node says, at hand for every request.
+    pub(super) auth_enabled: bool,
 }
 
 impl Default for Numbers {
     fn default() -> Self {
-        Self { index: FIRST_INDEX, first: 1, bytes: 0, counts: Counts::default() }
+        Self {
+            index: FIRST_INDEX,
+            first: 1,
+            bytes: 0,
+            counts: Counts::default(),
+            auth_enabled: false,
+        }
     }
 }
 
@@ -67,12 +76,13 @@ impl Numbers {
     }
 
     pub(in crate::store) fn encode(&self) -> [u8; NUMBERS_BYTES] {
-        let Self { index, first, bytes, counts } = self;
+        let Self { index, first, bytes, counts, auth_enabled } = self;
         let Counts { sets, creates, updates, swaps, deletes, compared_deletes, expired } = counts;
         let mut encoded = [0; NUMBERS_BYTES];
         let ends = [sets, creates, updates, swaps, deletes, compared_deletes];
         let ends = ends.into_iter().flat_map(|ends| [ends.success, ends.fail]);
         let numbers = [*index, *first, *bytes].into_iter().chain(ends).chain([*expired]);
+        let numbers = numbers.chain([u64::from(*auth_enabled)]);
         for (field, number) in encoded.chunks_exact_mut(8).zip(numbers) {
             field.copy_from_slice(&number.to_be_bytes());
         }
@@ -100,8 +110,13 @@ impl Numbers {
         let (sets, creates, updates) = (ends()?, ends()?, ends()?);
         let (swaps, deletes, compared_deletes) = (ends()?, ends()?, ends()?);
         let expired = next()?;
+        let auth_enabled = match next()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
         let counts = Counts { sets, creates, updates, swaps, deletes, compared_deletes, expired };
         let is_sound = first >= 1 && first <= index.checked_add(1)?;
-        is_sound.then_some(Self { index, first, bytes, counts })
+        is_sound.then_some(Self { index, first, bytes, counts, auth_enabled })
     }
 }

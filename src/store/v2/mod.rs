@@ -31,6 +31,7 @@ mod touch;
 #[cfg(test)]
 mod tests;
 
+pub use apply::{AUTH_ENABLED, AUTH_IS_ENABLED};
 pub use error::{Error, ErrorCode};
 pub use event::{Action as EventAction, Event, Node};
 pub use get::Listing;

@@ -4,7 +4,10 @@ use std::fmt;
 
 use crate::limits;
 
-/// A node's name: `/`, or parts that each begin with a slash.
+/// What auth's paths have before their first slash. Clients' begin with the slash: none of them is auth's.
+pub(super) const AUTH: &str = "2";
+
+/// A node's name: `/`, or parts that each begin with a slash. Behind [`AUTH`], that of a node which no client sees.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path(String);
 
@@ -32,6 +35,12 @@ impl Path {
         if clean.is_empty() { Self::root() } else { Self(clean) }
     }
 
+    /// One of auth's nodes.
+    #[must_use]
+    pub fn auth(raw: &str) -> Self {
+        Self(format!("{AUTH}{}", Self::new(raw)))
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -39,7 +48,7 @@ impl Path {
 
     #[must_use]
     pub fn is_root(&self) -> bool {
-        self.0 == "/"
+        self.0 == "/" || self.0.strip_prefix(AUTH) == Some("/")
     }
 
     /// The node's own name; empty for the root.
@@ -72,13 +81,19 @@ impl Path {
 
     /// The same of a path as text.
     pub(super) fn is_text_within(path: &str, above: &str) -> bool {
+        if above == "/" {
+            return path.starts_with('/');
+        }
         let below = path.strip_prefix(above);
-        above == "/" || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// One that is clean already.
     pub(super) fn of_clean(path: String) -> Self {
-        debug_assert_eq!(Self::new(&path).0, path);
+        debug_assert!({
+            let plain = path.strip_prefix(AUTH).unwrap_or(&path);
+            Self::new(plain).0 == plain
+        });
         Self(path)
     }
 }

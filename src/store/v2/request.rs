@@ -1,5 +1,7 @@
 //! Requests that change v2's keys, as they stand in the log.
 
+use super::path::Path;
+
 /// What a request does. How HTTP's parameters choose one is the api's business.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
@@ -54,9 +56,21 @@ pub struct Request {
     /// Events to keep, this one included: the proposer's `--v2-history`, since members need not agree on it.
     #[prost(uint64, tag = "11")]
     pub history: u64,
+    /// The node is one of auth's, which clients' paths do not reach.
+    #[prost(bool, tag = "12")]
+    pub auth: bool,
 }
 
 impl Request {
+    /// The node that it is about, if the next index is `next`.
+    pub(super) fn target(&self, next: u64) -> Path {
+        let path = if self.auth { Path::auth } else { Path::new };
+        match self.action() {
+            Action::CreateInOrder => path(&format!("{}/{next:020}", self.path)),
+            _ => path(&self.path),
+        }
+    }
+
     /// Whether it may make the data grow. What deletes does by an event only, and what refreshes too.
     #[must_use]
     pub fn may_grow(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Tests of v2's keyspace: against a dumb model, by scripts, and of what must not be.
 
+mod auth;
 mod damage;
 mod history;
 mod model;

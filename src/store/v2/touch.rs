@@ -4,7 +4,6 @@
 use std::hint::black_box;
 
 use super::keys;
-use super::path::Path;
 use super::record::Record;
 use super::request::{Action, Expiry, Request};
 use crate::store::View;
@@ -39,10 +38,7 @@ impl Touch<'_> {
     fn request(&mut self, request: &Request) {
         self.history();
         let next = self.view.v2_index() + 1;
-        let path = match request.action() {
-            Action::CreateInOrder => Path::new(&format!("{}/{next:020}", request.path)),
-            _ => Path::new(&request.path),
-        };
+        let path = request.target(next);
         // Those that are missing come next to the nearest that is there.
         for above in path.ancestors() {
             keys::node(&mut self.key, above);

@@ -45,6 +45,7 @@ pub(super) struct Member {
     leases: Cell<i64>,
     v2_hub: RefCell<v2::Hub>,
     v2_tally: v2::Tally,
+    v2_logins: v2::Logins,
     origins: Origins,
 }
 
@@ -76,6 +77,7 @@ impl Member {
             leases: Cell::new(100),
             v2_hub: RefCell::default(),
             v2_tally: v2::Tally::default(),
+            v2_logins: v2::Logins::default(),
             origins: Origins::default(),
         })
     }
@@ -200,6 +202,10 @@ impl Node for Member {
         &self.v2_tally
     }
 
+    fn v2_logins(&self) -> &v2::Logins {
+        &self.v2_logins
+    }
+
     fn started(&self) -> i64 {
         self.unix_nanoseconds()
     }
@@ -280,6 +286,13 @@ impl Node for Member {
     }
 
     fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + 'static {
+        std::future::ready(work())
+    }
+
+    fn compute<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + 'static {

@@ -73,6 +73,7 @@ impl Traffic {
             expiration: expires.then(|| unix + rng.i64(0..2 * SECOND)),
             now: unix,
             history: HISTORY,
+            auth: false,
         }
     }
 }

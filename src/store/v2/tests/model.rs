@@ -86,6 +86,7 @@ fn request(rng: &mut Rng, index: u64, now: i64, history: u64) -> Request {
         expiration,
         now,
         history,
+        auth: false,
     }
 }
 

@@ -62,6 +62,51 @@ const COMMANDS: &str = r#"
     -o json watch --after-index 3 /message
 "#;
 
+/// The same of users and roles.
+const AUTH_COMMANDS: &str = r#"
+    user list
+    role list
+    auth enable
+    user add root:pw
+    user add amy:pw
+    user add amy:pw
+    user get amy
+    role add ra
+    role add ra
+    role grant ra --path /foo/* --readwrite
+    role grant ra --path /ex --read
+    role get ra
+    role revoke ra --path /ex --read
+    role get ra
+    role add zeta
+    role list
+    user grant amy --roles ra
+    user grant amy --roles ra
+    user revoke amy --roles zeta
+    user get amy
+    user get nope
+    auth enable
+    auth enable
+    user list
+    -u root:pw user list
+    -u root:pw role revoke guest --path /* --readwrite
+    -u root:pw role get guest
+    set /foo/a 1
+    -u amy:pw set /foo/a 1
+    -u amy:pw get /foo/a
+    -u amy:bad get /foo/a
+    -u root:pw user remove root
+    -u root:pw role remove root
+    -u root:pw user remove amy
+    -u amy:pw get /foo/a
+    -u root:pw role remove ra
+    -u root:pw ls /
+    auth disable
+    -u root:pw auth disable
+    user list
+    role list
+"#;
+
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (nth, part) in line.trim().split('"').enumerate() {
@@ -113,8 +158,17 @@ fn printed(output: &Output) -> (Option<i32>, String, String) {
 
 #[test]
 fn it_prints_the_same() {
+    compare(COMMANDS);
+}
+
+#[test]
+fn it_prints_the_same_of_users_and_roles() {
+    compare(AUTH_COMMANDS);
+}
+
+fn compare(commands: &str) {
     let pair = Pair::start(&[]);
-    for line in COMMANDS.lines().filter(|line| !line.trim().is_empty()) {
+    for line in commands.lines().filter(|line| !line.trim().is_empty()) {
         let words = words(line);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let run = |endpoint: &str| {

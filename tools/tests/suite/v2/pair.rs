@@ -129,15 +129,20 @@ impl Pair {
             wait_until_settled(endpoint);
         }
         let pair = Pair { _servers: servers, etcd, subject };
-        let (of_etcd, of_subject) = (index_at(&pair.etcd), index_at(&pair.subject));
-        let behind = if of_etcd < of_subject { &pair.etcd } else { &pair.subject };
+        pair.level();
+        pair
+    }
+
+    /// Brings both to the same index.
+    pub(super) fn level(&self) {
+        let (of_etcd, of_subject) = (index_at(&self.etcd), index_at(&self.subject));
+        let behind = if of_etcd < of_subject { &self.etcd } else { &self.subject };
         for _ in 0..of_etcd.abs_diff(of_subject) {
             set(behind, "/_level", "");
         }
-        for endpoint in [&pair.etcd, &pair.subject] {
+        for endpoint in [&self.etcd, &self.subject] {
             set(endpoint, "/_level", "");
         }
-        pair
     }
 
     /// Sends a request to both; panics if the answers differ.
