@@ -7,7 +7,7 @@
 //! One whose client does not take its events keeps [`EVENTS_PER_WAITER_MAX`] here; it reads the rest from the history when
 //! it comes back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, Waker};
 
@@ -28,7 +28,7 @@ const EVENTS_PER_TURN: usize = 256;
 pub struct Hub {
     waiters: Slab<Waiter>,
     /// By the path that they wait for.
-    places: BTreeMap<String, Vec<usize>>,
+    places: BTreeMap<String, BTreeSet<usize>>,
     /// Everything before it was shown to those who wait.
     next: u64,
 }
@@ -98,7 +98,7 @@ impl Hub {
             waker: None,
         };
         let key = self.waiters.insert(waiter);
-        self.places.entry(path).or_default().push(key);
+        self.places.entry(path).or_default().insert(key);
         key
     }
 
@@ -107,7 +107,7 @@ impl Hub {
         let waiter = self.waiters.remove(key);
         let path = waiter.interest.path.as_str();
         if let Some(here) = self.places.get_mut(path) {
-            here.retain(|known| *known != key);
+            here.remove(&key);
             if here.is_empty() {
                 self.places.remove(path);
             }
