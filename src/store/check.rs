@@ -7,7 +7,7 @@
 //!   one more and the same create revision.
 //! - Attached to a lease are exactly the live keys whose newest version names it, and there is that lease.
 //! - No member was removed, and no two share a peer URL.
-//! - v2's keys and events are as [`v2`](super::v2) has them.
+//! - v2's keys and events are as [`v2`] has them.
 //! - No change is beyond the newest revision, and the `meta` record says what the view says.
 //! - The tree below is sound by its own check; of a [`Store`](super::Store), its books too.
 //!

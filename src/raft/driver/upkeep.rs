@@ -10,7 +10,7 @@ use crate::tree::{Checkpoint, Statistics, Written};
 
 impl<D: Disk, P, R> Driver<D, P, R> {
     /// A write for a log that has been at rest for a while, from which on damage to its last entry is known for what it is
-    /// ([`Log::vouch`]); to be run as any other. Ask after every tick.
+    /// ([`Log::vouch`](urd_wal::Log::vouch)); to be run as any other. Ask after every tick.
     pub fn vouch(&mut self) -> Option<Write> {
         let rested = self.ticks.saturating_sub(self.last_write_tick);
         if rested < limits::LOG_REST_TICKS || !self.flights.is_empty() {
