@@ -39,7 +39,7 @@ const TLS_DETAIL: &str = "it tunes TLS, which is not supported yet";
 const NO_DISCOVERY: &str =
     "discovery is not supported yet, and ignoring it would start a cluster of its own";
 const DISCOVERY_DETAIL: &str = "it tunes discovery, which is not supported yet";
-const NO_AUTH: &str = "authentication is not served yet";
+const NO_AUTH: &str = "v3's authentication is not served yet";
 const BACKEND: &str = "it tunes bbolt, and Urd has another store";
 const COMPACTION: &str = "Urd compacts in slices of its own size";
 const ROTATION: &str = "log files are appended to; rotate them from outside";

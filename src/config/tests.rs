@@ -442,7 +442,7 @@ fn what_would_be_insecure_is_refused() {
         (
             "--auth-token jwt,pub-key=a",
             1,
-            "--auth-token cannot be honoured: authentication is not served yet",
+            "--auth-token cannot be honoured: v3's authentication is not served yet",
         ),
         (
             "--proxy on",

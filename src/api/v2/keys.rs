@@ -92,6 +92,9 @@ async fn list<N: Node>(
                 (listing, found)
             })
             .await;
+        if listing.bytes() > limits::RESPONSE_BYTES_MAX {
+            return Err(too_large());
+        }
         match found {
             // It comes in the order of names, which is what `sorted` asks for.
             Some(event) => return Ok(event),
@@ -192,6 +195,13 @@ fn refusal(error: &Error) -> Response<Bytes> {
     let mut response = answer::json(status, json::error(error));
     response.headers_mut().insert("x-etcd-index", error.index.into());
     response
+}
+
+/// etcd gathers any answer, until its memory is used up.
+fn too_large() -> Error {
+    let max = limits::RESPONSE_BYTES_MAX;
+    let cause = format!("etcdserver: the answer is larger than {max} bytes");
+    Error { code: ErrorCode::RaftInternal, cause, index: 0 }
 }
 
 /// What etcd does not refuse but fail to do, clients hear as an error of raft's, with the text of the other API.

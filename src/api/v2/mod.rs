@@ -31,6 +31,7 @@ pub use hub::{Hub, Tally, follow};
 
 use super::call::Body;
 use super::node::Node;
+use crate::store::v2::Path;
 
 /// The methods of `/v2/keys`.
 const WITH_KEYS: [Method; 5] =
@@ -104,18 +105,8 @@ fn unescape(path: &str) -> Option<String> {
 
 /// Without empty, `.` and `..` parts; a slash at the end stays.
 fn clean(path: &str) -> String {
-    let mut clean = String::with_capacity(path.len());
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => clean.truncate(clean.rfind('/').unwrap_or(0)),
-            part => {
-                clean.push('/');
-                clean.push_str(part);
-            }
-        }
-    }
-    if clean.is_empty() || path.ends_with('/') {
+    let mut clean = Path::new(path).to_string();
+    if path.ends_with('/') && !clean.ends_with('/') {
         clean.push('/');
     }
     clean

@@ -48,6 +48,8 @@ pub struct Listing {
     end: Vec<u8>,
     /// Directories whose content is not complete, from the node itself down, each with its key.
     open: Vec<(Vec<u8>, Node)>,
+    /// Of the keys and values so far.
+    bytes: usize,
 }
 
 impl Listing {
@@ -68,12 +70,18 @@ impl Listing {
             next.clone_from(&end);
         }
         let open = vec![(key, record.node(path.as_str(), now))];
-        Ok(Self { view, recursive, now, next, end, open })
+        Ok(Self { view, recursive, now, next, end, open, bytes: 0 })
+    }
+
+    /// What the keys and values measure that were read so far.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Reads up to `nodes_max` nodes more; the whole answer once there are no more.
     pub fn step(&mut self, nodes_max: usize) -> Option<Event> {
-        let Self { view, recursive, now, next, end, open } = self;
+        let Self { view, recursive, now, next, end, open, bytes } = self;
         let mut cursor = view.snapshot().cursor();
         cursor.seek(next);
         let mut seen = 0;
@@ -90,6 +98,7 @@ impl Listing {
             if !is_hidden {
                 let record = Record::read(cursor.value());
                 let record = record.expect("invariant: a node's record was written here");
+                *bytes += path.as_str().len() + cursor.value().len();
                 close(open, cursor.key());
                 open.push((cursor.key().to_vec(), record.node(path.as_str(), *now)));
             }

@@ -9,7 +9,9 @@ use super::oracle::Oracle;
 use super::{Feed, SECOND, START, first_event};
 use crate::ids::{Revision, Term};
 use crate::store::command::{Batch, BatchBuilder, Command};
-use crate::store::v2::{Action, ErrorCode, Expiry, Interest, Listing, Outcome, Path, Request};
+use crate::store::v2::{
+    Action, ErrorCode, Expiry, Interest, Listing, Node, Outcome, Path, Request,
+};
 use crate::store::{Store, TreeHash, View};
 use crate::tree::checkpoint;
 
@@ -90,11 +92,19 @@ fn request(rng: &mut Rng, index: u64, now: i64, history: u64) -> Request {
     }
 }
 
+/// What the keys and values of all that is in a node measure.
+fn content_bytes(node: &Node) -> usize {
+    let value = |node: &Node| node.value.as_ref().map_or(0, bytes::Bytes::len);
+    let bytes = |node: &Node| node.key.len() + value(node) + content_bytes(node);
+    node.nodes.iter().map(bytes).sum()
+}
+
 /// Read in slices, as a shard does.
 fn listed(view: &View, path: &Path, recursive: bool, now: i64, slice: usize) -> Outcome {
     let mut listing = Listing::new(view.clone(), path, recursive, now)?;
     loop {
         if let Some(event) = listing.step(slice) {
+            assert!(listing.bytes() >= content_bytes(&event.node), "{}", event.node.key);
             return Ok(event);
         }
     }
