@@ -88,23 +88,40 @@ fn node(text: &mut String, node: &Node) {
     text.push('}');
 }
 
+/// Whether a byte stands for itself, whatever is around it.
+fn is_plain(byte: &u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&')
+}
+
+fn escape(text: &mut String, character: char) {
+    match character {
+        '"' => text.push_str("\\\""),
+        '\\' => text.push_str("\\\\"),
+        '\n' => text.push_str("\\n"),
+        '\r' => text.push_str("\\r"),
+        '\t' => text.push_str("\\t"),
+        '<' | '>' | '&' | '\0'..='\x1f' | '\u{2028}' | '\u{2029}' | '\u{fffd}' => {
+            write(text, format_args!("\\u{:04x}", u32::from(character)));
+        }
+        character => text.push(character),
+    }
+}
+
 /// Appends a string in quotes. What is no UTF-8 is replaced, a byte at a time, or was already, in paths and causes; what
 /// would mean something in HTML or JavaScript is escaped.
 pub(super) fn string(text: &mut String, bytes: &[u8]) {
     text.push('"');
     for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character {
-                '"' => text.push_str("\\\""),
-                '\\' => text.push_str("\\\\"),
-                '\n' => text.push_str("\\n"),
-                '\r' => text.push_str("\\r"),
-                '\t' => text.push_str("\\t"),
-                '<' | '>' | '&' | '\0'..='\x1f' | '\u{2028}' | '\u{2029}' | '\u{fffd}' => {
-                    write(text, format_args!("\\u{:04x}", u32::from(character)));
-                }
-                character => text.push(character),
+        let mut rest = chunk.valid();
+        while !rest.is_empty() {
+            // Most text has nothing to escape: it goes as a whole.
+            let (plain, odd) = rest.split_at(rest.bytes().take_while(is_plain).count());
+            text.push_str(plain);
+            let mut odd = odd.chars();
+            if let Some(character) = odd.next() {
+                escape(text, character);
             }
+            rest = odd.as_str();
         }
         for _ in chunk.invalid() {
             text.push_str("\\ufffd");
