@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::api::node::{Identity, Published};
+use crate::api::node::{Identity, PeerTraffic, Published, RoundTrips};
 use crate::api::operations::Operations;
-use crate::ids::MemberId;
 use crate::version::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 
 /// Upper bounds of the disk histograms' buckets: etcd's, 1 ms doubling, with finer ones before for fast disks.
@@ -54,25 +53,6 @@ impl Histogram {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.nanoseconds.fetch_add(nanoseconds, Relaxed);
     }
-}
-
-/// What went to another member and came from it.
-#[derive(Clone, Copy, Debug)]
-pub struct PeerTraffic {
-    /// Who.
-    pub member: MemberId,
-    /// Whether both can reach each other now.
-    pub is_active: bool,
-    /// Bytes sent to it.
-    pub sent_bytes: u64,
-    /// Bytes received from it.
-    pub received_bytes: u64,
-    /// Messages that were not sent, because it was away or too slow.
-    pub dropped_messages: u64,
-    /// Times that a connection broke or could not be made.
-    pub failures: u64,
-    /// Round trips measured, and their sum.
-    pub round_trips: (u64, Duration),
 }
 
 /// The member's counters.
@@ -141,6 +121,11 @@ impl Metrics {
     /// What has gone to other members and come from them.
     pub fn peers(&self, traffic: Vec<PeerTraffic>) {
         self.peers.store(Arc::new(traffic));
+    }
+
+    /// The same, as it was told last.
+    pub fn peer_traffic(&self) -> Arc<Vec<PeerTraffic>> {
+        self.peers.load_full()
     }
 
     /// What a shard's connections have done since it last said so.
@@ -294,8 +279,9 @@ impl Metrics {
         }
         let name = "etcd_network_peer_round_trip_time_seconds";
         page.head(name, "Round trips to members.", "summary");
-        for PeerTraffic { member, round_trips: (count, sum), .. } in peers.iter() {
-            page.line(format_args!("{name}_sum{{To=\"{member}\"}} {}", sum.as_secs_f64()));
+        for PeerTraffic { member, round_trips: RoundTrips { count, total, .. }, .. } in peers.iter()
+        {
+            page.line(format_args!("{name}_sum{{To=\"{member}\"}} {}", total.as_secs_f64()));
             page.line(format_args!("{name}_count{{To=\"{member}\"}} {count}"));
         }
     }

@@ -50,6 +50,46 @@ pub struct Limits {
     pub v2_history: u64,
 }
 
+/// What went to another member and came from it.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerTraffic {
+    /// Who.
+    pub member: MemberId,
+    /// Whether both can reach each other now.
+    pub is_active: bool,
+    /// Bytes sent to it.
+    pub sent_bytes: u64,
+    /// Bytes received from it.
+    pub received_bytes: u64,
+    /// Appends sent to it.
+    pub sent_appends: u64,
+    /// Appends received from it.
+    pub received_appends: u64,
+    /// Messages that were not sent, because it was away or too slow.
+    pub dropped_messages: u64,
+    /// Times that a connection broke or could not be made.
+    pub failures: u64,
+    /// Measured beside raft's messages.
+    pub round_trips: RoundTrips,
+}
+
+/// Round trips between two members.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RoundTrips {
+    /// Their number.
+    pub count: u64,
+    /// All together.
+    pub total: Duration,
+    /// Their standard deviation.
+    pub deviation: Duration,
+    /// The last one.
+    pub last: Duration,
+    /// The shortest one.
+    pub shortest: Duration,
+    /// The longest one.
+    pub longest: Duration,
+}
+
 /// What the log shard publishes after every batch it applied. Readers on all shards take the newest.
 #[derive(Debug)]
 pub struct Published {
@@ -120,6 +160,8 @@ pub trait Node: Sized + 'static {
     fn set_v2_watching(&self, watching: bool);
     /// What the whole member has counted for v2's statistics.
     fn v2_tally(&self) -> &super::v2::Tally;
+    /// What has gone between this member and each other one, as of a little while ago.
+    fn peer_traffic(&self) -> Arc<Vec<PeerTraffic>>;
     /// What this shard knows of v2's users' passwords.
     fn v2_logins(&self) -> &super::v2::Logins;
     /// When this member was started, in nanoseconds of Unix time.

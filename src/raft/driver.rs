@@ -509,6 +509,11 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         Ok(Some(Write { bytes, done: Box::pin(write.done) }))
     }
 
+    /// Bytes of the entries that are kept in memory: more than usual, where a member that is sent a state will need them.
+    pub fn window_bytes(&self) -> usize {
+        self.window.bytes()
+    }
+
     /// Lets go of applied entries that no member needs.
     fn shrink_window(&mut self) {
         let needed = self.published.applied().0.min(self.store.applied().0);

@@ -29,7 +29,7 @@ use super::signal::Signal;
 use crate::api::call::{Body, Call, Reply, Service};
 use crate::api::cors::Origins;
 use crate::api::node::{
-    Identity, LeaseAnswer, LeaseQuestion, Limits, Node, Published, Read, V2Answer,
+    Identity, LeaseAnswer, LeaseQuestion, Limits, Node, PeerTraffic, Published, Read, V2Answer,
 };
 use crate::api::v3::watch::Hub;
 use crate::api::{http, v2, v3};
@@ -498,6 +498,10 @@ impl Node for Shard {
 
     fn v2_tally(&self) -> &v2::Tally {
         &self.shared.v2_tally
+    }
+
+    fn peer_traffic(&self) -> Arc<Vec<PeerTraffic>> {
+        self.shared.metrics.peer_traffic()
     }
 
     fn reconfigure(&self, change: Bytes, reply: Box<dyn Reply>) {

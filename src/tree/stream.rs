@@ -68,6 +68,14 @@ pub struct Progress {
     pub of: u64,
 }
 
+impl Progress {
+    /// The same as a part of the whole, 0 to 1.
+    #[must_use]
+    pub fn part(&self) -> f64 {
+        self.pages as f64 / self.of.max(1) as f64
+    }
+}
+
 /// A page or run that a page refers to, or the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reference {

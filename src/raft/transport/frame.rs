@@ -9,7 +9,7 @@ use crate::ids::{ClusterId, MemberId};
 /// In front of every frame's body: length, kind, checksum.
 pub(super) const HEAD_BYTES: usize = 12;
 /// The version of `FORMAT.md`.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 const MAGIC: [u8; 8] = *b"urd-peer";
 
 /// What a frame is.
@@ -27,6 +27,7 @@ pub(super) enum Kind {
     Piece = 10,
     End = 11,
     Verdict = 12,
+    Taken = 13,
 }
 
 impl Kind {
@@ -44,6 +45,7 @@ impl Kind {
             Self::Piece,
             Self::End,
             Self::Verdict,
+            Self::Taken,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)

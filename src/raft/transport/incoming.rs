@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_lite::future::or;
 use glommio::net::AcceptedTcpStream;
+use raft::eraftpb::MessageType;
 use tokio::sync::Notify;
 
 use super::connection::{Broken, Reader, Writer, halves};
@@ -137,6 +138,8 @@ async fn take_messages(
             Kind::Message => {
                 let message = message::decode(&body, peer.id, inner.options.member)?;
                 add(&peer.statistics.received_messages, 1);
+                let is_append = message.get_msg_type() == MessageType::MsgAppend;
+                add(&peer.statistics.received_appends, u64::from(is_append));
                 inner.events.message(message);
             }
             Kind::Ping => {

@@ -223,14 +223,17 @@ pub struct SnapshotReader {
     writer: Writer,
     statistics: Rc<Statistics>,
     is_whole: bool,
+    /// The sender has yet to hear that the last piece is dealt with.
+    owes_taken: bool,
 }
 
 impl SnapshotReader {
     fn new(reader: Reader, writer: Writer, statistics: Rc<Statistics>) -> Self {
-        Self { reader, writer, statistics, is_whole: false }
+        Self { reader, writer, statistics, is_whole: false, owes_taken: false }
     }
 
-    /// The next piece, as it was sent; `None` after the last one, when all have arrived whole.
+    /// The next piece, as it was sent; `None` after the last one, when all have arrived whole. Who asks for it has dealt
+    /// with the one before; the sender waits until then.
     ///
     /// # Errors
     /// The connection broke, or what came is no piece.
@@ -238,11 +241,19 @@ impl SnapshotReader {
         if self.is_whole {
             return Ok(None);
         }
+        if std::mem::take(&mut self.owes_taken) {
+            let mut out = Vec::new();
+            frame::put(&mut out, Kind::Taken, |_| {});
+            self.writer.write(&out, limits::PEER_STALL_MAX).await.map_err(snapshot_broken)?;
+        }
         let frame = self.reader.frame_within(limits::PEER_SNAPSHOT_STALL_MAX).await;
-        let (kind, body) = frame.map_err(|broken| SnapshotError::Broken(broken.to_string()))?;
+        let (kind, body) = frame.map_err(snapshot_broken)?;
         add(&self.statistics.received_bytes, (frame::HEAD_BYTES + body.len()) as u64);
         match kind {
-            Kind::Piece => Ok(Some(body)),
+            Kind::Piece => {
+                self.owes_taken = true;
+                Ok(Some(body))
+            }
             Kind::End => {
                 self.is_whole = true;
                 Ok(None)
@@ -266,7 +277,24 @@ impl SnapshotReader {
         });
         let written = self.writer.write(&out, limits::PEER_STALL_MAX).await;
         self.writer.close().await;
-        written.map_err(|broken| SnapshotError::Broken(broken.to_string()))
+        written.map_err(snapshot_broken)
+    }
+}
+
+fn snapshot_broken(broken: connection::Broken) -> SnapshotError {
+    SnapshotError::Broken(broken.to_string())
+}
+
+/// What the receiver of a state says between and behind its pieces: `true` where it waits for the next one.
+async fn heard(reader: &mut Reader, time: Duration) -> Result<bool, SnapshotError> {
+    let (kind, body) = reader.frame_within(time).await.map_err(snapshot_broken)?;
+    match (kind, body.split_first()) {
+        (Kind::Taken, None) => Ok(true),
+        (Kind::Verdict, Some((0, _))) => Ok(false),
+        (Kind::Verdict, Some((_, text))) => {
+            Err(SnapshotError::Rejected(String::from_utf8_lossy(text).into_owned()))
+        }
+        _ => Err(SnapshotError::Broken("a frame that may not stand here".to_owned())),
     }
 }
 
@@ -281,16 +309,58 @@ pub struct Statistics {
     pub sent_messages: Cell<u64>,
     /// Raft's messages received.
     pub received_messages: Cell<u64>,
+    /// Appends queued for it.
+    pub sent_appends: Cell<u64>,
+    /// Appends received.
+    pub received_appends: Cell<u64>,
     /// Raft's messages dropped: the peer was away, or the queue full.
     pub dropped_messages: Cell<u64>,
     /// Times that a connection broke or could not be made.
     pub failures: Cell<u64>,
-    /// The last round trip on the control connection.
-    pub round_trip: Cell<Option<Duration>>,
-    /// All round trips together.
-    pub round_trips_total: Cell<Duration>,
+    /// Those of the control connection.
+    pub round_trips: Cell<RoundTrips>,
+}
+
+/// Round trips that were measured.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RoundTrips {
     /// Their number.
-    pub round_trips: Cell<u64>,
+    pub count: u64,
+    /// All together.
+    pub total: Duration,
+    /// The squares of their seconds together.
+    pub squares: f64,
+    /// The last one.
+    pub last: Duration,
+    /// The shortest one.
+    pub shortest: Duration,
+    /// The longest one.
+    pub longest: Duration,
+}
+
+impl RoundTrips {
+    /// With one more.
+    #[must_use]
+    fn and(self, took: Duration) -> Self {
+        let shortest = if self.count == 0 { took } else { self.shortest.min(took) };
+        Self {
+            count: self.count + 1,
+            total: self.total + took,
+            squares: self.squares + took.as_secs_f64() * took.as_secs_f64(),
+            last: took,
+            shortest,
+            longest: self.longest.max(took),
+        }
+    }
+
+    /// Their standard deviation.
+    #[must_use]
+    pub fn deviation(&self) -> Duration {
+        let count = self.count.max(1) as f64;
+        let mean = self.total.as_secs_f64() / count;
+        let variance = self.squares / count - mean * mean;
+        Duration::from_secs_f64(variance.max(0.0).sqrt())
+    }
 }
 
 /// See the module's page. Lives on one executor.
@@ -432,8 +502,8 @@ impl Transport {
         answer
     }
 
-    /// Sends a state and waits for the receiver's verdict. `next` gives the pieces, which arrive as they are; an error of it
-    /// breaks the transfer.
+    /// Sends a state and waits for the receiver's verdict. `next` gives the pieces, which arrive as they are, each asked for
+    /// when the receiver has dealt with the one before; an error of it breaks the transfer.
     ///
     /// # Errors
     /// See [`SnapshotError`].
@@ -446,7 +516,6 @@ impl Transport {
         let peer = self.inner.peer(to).ok_or(SnapshotError::UnknownPeer(to))?;
         let addresses = peer.addresses.borrow().clone();
         let hello = self.inner.hello(to, Purpose::Snapshot);
-        let broken = |error: connection::Broken| SnapshotError::Broken(error.to_string());
         let mut dialled = Err(SnapshotError::Broken("it has no address".to_owned()));
         for nth in 0..addresses.len() {
             dialled = match dial(&addresses, nth, hello, self.inner.options.handshake_timeout).await
@@ -460,26 +529,26 @@ impl Transport {
             }
         }
         let (mut reader, writer) = dialled?;
-        let mut out = Vec::new();
-        frame::put(&mut out, Kind::Header, |out| out.extend_from_slice(&header));
-        loop {
-            writer.write(&out, limits::PEER_SNAPSHOT_STALL_MAX).await.map_err(broken)?;
+        let send = async |kind: Kind, body: &[u8]| {
+            let mut out = Vec::with_capacity(frame::HEAD_BYTES + body.len());
+            frame::put(&mut out, kind, |out| out.extend_from_slice(body));
+            writer.write(&out, limits::PEER_SNAPSHOT_STALL_MAX).await.map_err(snapshot_broken)?;
             add(&peer.statistics.sent_bytes, out.len() as u64);
-            out.clear();
-            let Some(piece) = next().await.map_err(SnapshotError::Source)? else { break };
+            Ok::<_, SnapshotError>(())
+        };
+        send(Kind::Header, &header).await?;
+        while let Some(piece) = next().await.map_err(SnapshotError::Source)? {
             assert!(piece.len() <= limits::PEER_SNAPSHOT_PIECE_BYTES, "a piece is too long");
-            frame::put(&mut out, Kind::Piece, |out| out.extend_from_slice(&piece));
-        }
-        frame::put(&mut out, Kind::End, |_| {});
-        writer.write(&out, limits::PEER_SNAPSHOT_STALL_MAX).await.map_err(broken)?;
-        let (kind, body) =
-            reader.frame_within(limits::PEER_VERDICT_TIMEOUT).await.map_err(broken)?;
-        match (kind, body.split_first()) {
-            (Kind::Verdict, Some((0, _))) => Ok(()),
-            (Kind::Verdict, Some((_, text))) => {
-                Err(SnapshotError::Rejected(String::from_utf8_lossy(text).into_owned()))
+            send(Kind::Piece, &piece).await?;
+            if !heard(&mut reader, limits::PEER_SNAPSHOT_STALL_MAX).await? {
+                return Err(SnapshotError::Broken("a verdict before the end".to_owned()));
             }
-            _ => Err(SnapshotError::Broken("no verdict".to_owned())),
+        }
+        send(Kind::End, &[]).await?;
+        // The last piece is dealt with by now: what comes is the verdict.
+        match heard(&mut reader, limits::PEER_VERDICT_TIMEOUT).await? {
+            false => Ok(()),
+            true => Err(SnapshotError::Broken("no verdict".to_owned())),
         }
     }
 

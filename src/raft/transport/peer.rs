@@ -211,6 +211,7 @@ impl Peer {
         let queue = if is_bulk { &self.bulk } else { &self.control };
         let options = &inner.options;
         if queue.push(message, options.queue_messages_max, options.queue_bytes_max) {
+            add(&self.statistics.sent_appends, u64::from(is_append));
             return true;
         }
         add(&self.statistics.dropped_messages, 1);
@@ -386,10 +387,8 @@ impl Peer {
         let Some(sent) = body.first_chunk::<8>() else { return };
         let now = inner.nanoseconds();
         let took = Duration::from_nanos(now.saturating_sub(u64::from_le_bytes(*sent)));
-        let statistics = &self.statistics;
-        statistics.round_trip.set(Some(took));
-        statistics.round_trips_total.set(statistics.round_trips_total.get() + took);
-        add(&statistics.round_trips, 1);
+        let round_trips = &self.statistics.round_trips;
+        round_trips.set(round_trips.get().and(took));
     }
 
     /// Writes what is queued, many messages at once, and asks now and then whether the other side is there.

@@ -4,6 +4,13 @@
 //! of the view that was published when raft asked, goes on a connection of its own, read by another thread, so that
 //! neither the leader's puts nor its heartbeats wait for it.
 //!
+//! # Its pace
+//!
+//! Nobody waits for a state, but for everything that it needs: the medium, the network, both ends' processors. So
+//! the receiver rests as long as a piece took it, and the sender, who sends none before the one before is dealt with,
+//! rests [`RESTS`] times as long as a chunk took altogether. But the entries that come meanwhile are kept in memory, and
+//! not without end: when more of that room is used up than of the state is sent, the sender does not rest ([`rests`]).
+//!
 //! # Taking one over
 //!
 //! 1. [`Receiving`] writes the pages to a file beside the checkpoint, verifies them, and makes the file durable. One state
@@ -28,6 +35,7 @@ use urd_wal::disk::Disk;
 use super::peers::FromPeer;
 use super::{Failure, Inbox, LogShard};
 use crate::ids::{Index, MemberId};
+use crate::limits;
 use crate::raft::transport::{SnapshotReader, announcement};
 use crate::server::CHECKPOINT_FILE;
 use crate::store::{Store, View};
@@ -35,7 +43,12 @@ use crate::tree::checkpoint::Opened;
 use crate::tree::import::{Import, Incoming};
 
 /// The longest pause between two pieces of a state.
-const PAUSE_MAX: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// How many times as long as for a chunk the sender rests behind it.
+const RESTS: u32 = 3;
+/// What of [`limits::CATCH_UP_BYTES_MAX`] may be used up by the end of a transfer: the entries that follow it are to be
+/// sent from there too, and what a state takes varies.
+const ROOM_BYTES: usize = (limits::CATCH_UP_BYTES_MAX - limits::WINDOW_BYTES_MAX) / 2;
 
 /// Where states of other members arrive.
 pub struct Receiving<D: Disk> {
@@ -72,9 +85,16 @@ pub(super) struct Installing<D: Disk> {
     verdict: oneshot::Sender<Result<(), String>>,
 }
 
-/// Behind a piece of a state, half of the time is left to others: the medium, the network, both ends' processors.
-async fn leave_room(begun: Instant) {
-    glommio::timer::sleep(begun.elapsed().min(PAUSE_MAX)).await;
+/// Behind a piece of a state that began at `begun`, leaves `times` as long to others.
+async fn leave_room(begun: Instant, times: u32) {
+    glommio::timer::sleep((begun.elapsed() * times).min(PAUSE_MAX)).await;
+}
+
+/// How many times as long as a chunk took its sender rests, with so many bytes of entries kept, and this part of the state
+/// sent.
+fn rests(window_bytes: usize, sent: f64) -> u32 {
+    let used = window_bytes.saturating_sub(limits::WINDOW_BYTES_MAX);
+    if used as f64 > sent * ROOM_BYTES as f64 { 0 } else { RESTS }
 }
 
 impl<D: Disk + 'static> Receiving<D> {
@@ -127,7 +147,7 @@ impl<D: Disk + 'static> Receiving<D> {
                 Ok(Some(chunk)) => {
                     let mut begun = Instant::now();
                     let pause = async || {
-                        leave_room(begun).await;
+                        leave_room(begun, 1).await;
                         begun = Instant::now();
                     };
                     let written = import.write_with_pauses(&chunk, pause).await;
@@ -160,6 +180,7 @@ impl<D: Disk + 'static> LogShard<D> {
     pub(super) fn send_state(&self, message: Message, view: View) {
         let to = MemberId(message.to);
         let (transport, inbox) = (Rc::clone(&self.transport), Rc::clone(&self.inbox));
+        let pace = Rc::clone(&self.inbox);
         let index = message.get_snapshot().get_metadata().index;
         glommio::spawn_local(async move {
             tracing::info!(%to, index, "sending a state to a member that is behind");
@@ -172,11 +193,12 @@ impl<D: Disk + 'static> LogShard<D> {
                     let mut export = Some(view.export());
                     let mut begun: Option<Instant> = None;
                     let next = async || {
+                        let mut source = export.take().ok_or("the one before has failed")?;
                         if let Some(begun) = begun {
-                            leave_room(begun).await;
+                            let sent = source.progress().part();
+                            leave_room(begun, rests(pace.window_bytes.get(), sent)).await;
                         }
                         begun = Some(Instant::now());
-                        let mut source = export.take().ok_or("the one before has failed")?;
                         // A page that was evicted is waited for there, not here.
                         let (source, chunk) = glommio::executor()
                             .spawn_blocking(move || {
@@ -256,5 +278,21 @@ impl<D: Disk + 'static> LogShard<D> {
         // Whoever waits may have gone.
         verdict.send(Ok(())).ok();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_makes_haste_when_entries_pile_up() {
+        let usual = limits::WINDOW_BYTES_MAX;
+        assert_eq!(rests(0, 0.0), RESTS);
+        assert_eq!(rests(usual, 0.0), RESTS);
+        // A tenth of the room is used up: well with a fifth of the state sent, not with a twentieth.
+        let window = usual + ROOM_BYTES / 10;
+        assert_eq!((rests(window, 0.2), rests(window, 0.05)), (RESTS, 0));
+        assert_eq!(rests(limits::CATCH_UP_BYTES_MAX, 1.0), 0);
     }
 }

@@ -19,10 +19,10 @@ use super::LogShard;
 use super::peers::FromPeer;
 use super::proposals::{Owner, Part};
 use super::question::{self, ChangeAnswer, Kind};
+use crate::api::node::{PeerTraffic, RoundTrips};
 use crate::error::{Rejected, Unavailable};
 use crate::ids::{Index, MemberId};
 use crate::limits;
-use crate::metrics::PeerTraffic;
 use crate::raft::membership::{Peer, Standing};
 use crate::store::command::Batch;
 
@@ -95,14 +95,24 @@ impl<D: Disk + 'static> LogShard<D> {
         let members = published.view.members().iter().map(|member| MemberId(member.id));
         let traffic = members.filter(|member| *member != own).filter_map(|member| {
             let counted = self.transport.statistics(member)?;
+            let round_trips = counted.round_trips.get();
             Some(PeerTraffic {
                 member,
                 is_active: self.transport.active_since(member).is_some(),
                 sent_bytes: counted.sent_bytes.get(),
                 received_bytes: counted.received_bytes.get(),
+                sent_appends: counted.sent_appends.get(),
+                received_appends: counted.received_appends.get(),
                 dropped_messages: counted.dropped_messages.get(),
                 failures: counted.failures.get(),
-                round_trips: (counted.round_trips.get(), counted.round_trips_total.get()),
+                round_trips: RoundTrips {
+                    count: round_trips.count,
+                    total: round_trips.total,
+                    deviation: round_trips.deviation(),
+                    last: round_trips.last,
+                    shortest: round_trips.shortest,
+                    longest: round_trips.longest,
+                },
             })
         });
         self.shared.metrics.peers(traffic.collect());

@@ -82,6 +82,8 @@ pub struct Inbox<D: Disk> {
     reads_seen: Cell<bool>,
     /// How long a log write typically takes.
     write_time: Cell<Duration>,
+    /// [`Driver::window_bytes`], as of the last pass.
+    window_bytes: Cell<usize>,
     signal: Signal,
     /// What keeps this executor from waiting for pages.
     pub warming: Warming,
@@ -101,6 +103,7 @@ impl<D: Disk> Inbox<D> {
             notices_due: Cell::new(false),
             reads_seen: Cell::new(false),
             write_time: Cell::new(2 * limits::LONE_WRITE_TIME_MAX),
+            window_bytes: Cell::new(0),
             signal: Signal::default(),
             warming,
         }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use urd::api::Reply;
 use urd::api::cors::Origins;
 use urd::api::node::{
-    Identity, LeaseAnswer, LeaseQuestion, Limits, Node, Published, Read, V2Answer,
+    Identity, LeaseAnswer, LeaseQuestion, Limits, Node, PeerTraffic, Published, Read, V2Answer,
 };
 use urd::api::v2;
 use urd::api::v3::watch::Hub;
@@ -200,6 +200,10 @@ impl Node for Member {
 
     fn v2_tally(&self) -> &v2::Tally {
         &self.v2_tally
+    }
+
+    fn peer_traffic(&self) -> Arc<Vec<PeerTraffic>> {
+        Arc::default()
     }
 
     fn v2_logins(&self) -> &v2::Logins {

@@ -117,6 +117,38 @@ async fn any_member_serves() {
     until_equal(&cluster);
 }
 
+/// The leader counts what it sends and how long its followers take, a follower what it receives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_count_what_goes_between_them() {
+    if crate::harness::only_urd("etcd counts what it sends by its slower way only") {
+        return;
+    }
+    let cluster = Cluster::start(Program::Subject, 3, FLAGS);
+    let leader = cluster.endpoint(&cluster.wait_for_leader().await);
+    let follower = cluster.endpoint(&cluster.follower().await);
+    (0..10).for_each(|nth| drop(set(&leader, &format!("/{nth}"), "x")));
+    let ask = |endpoint: &str, what: &str| -> serde_json::Value {
+        let told = Asked::new("GET", format!("/v2/stats/{what}")).send(endpoint).body;
+        serde_json::from_str(&told).expect("JSON")
+    };
+    // They are told once in a while.
+    wait_for("appends and round trips", ANSWER_TIMEOUT, || {
+        let sent = ask(&leader, "self")["sendAppendRequestCnt"].as_u64()?;
+        let received = ask(&follower, "self")["recvAppendRequestCnt"].as_u64()?;
+        let told = ask(&leader, "leader");
+        let followers = told["followers"].as_object()?;
+        let times = |name: &str| -> Vec<f64> {
+            let latency = followers.values().map(|follower| &follower["latency"][name]);
+            latency.filter_map(serde_json::Value::as_f64).collect()
+        };
+        let in_order = times("minimum").iter().zip(times("maximum")).all(|(min, max)| *min <= max);
+        let are_told = followers.len() == 2
+            && followers.values().all(|follower| follower["counts"]["success"].as_u64() > Some(0))
+            && times("current").iter().chain(&times("average")).all(|time| *time > 0.0);
+        (sent >= 20 && received >= 10 && are_told && in_order).then_some(())
+    });
+}
+
 /// Nodes expire on all members alike, directories with all that is in them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_expire_on_all_members() {
