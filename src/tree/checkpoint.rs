@@ -23,6 +23,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 
 use thiserror::Error;
 use urd_wal::disk::{Disk, File, ReadDisk};
@@ -42,8 +43,14 @@ use crate::ids::PageId;
 const WRITE_PAGES: usize = 64;
 /// Pages, or runs, after which what was written is flushed, so that a log write beside it does not wait for all of it.
 const FLUSH_PAGES: usize = 512;
-/// The file grows by this much at once.
-pub(super) const GROWTH_BYTES: u64 = 16 << 20;
+/// What the file grows by at once: an eighth of itself, within these bounds.
+const GROWTH_BYTES: Range<u64> = 1 << 20..16 << 20;
+
+/// The length of a file that has to hold so many bytes, and more soon.
+pub(super) fn grown(needed: u64) -> u64 {
+    let step = (needed / 8).clamp(GROWTH_BYTES.start, GROWTH_BYTES.end).next_power_of_two();
+    needed.next_multiple_of(step)
+}
 
 const WORD_BITS: u64 = u64::BITS as u64;
 
@@ -495,7 +502,7 @@ impl<D: Disk> CheckpointFile<D> {
     async fn make_room(&self, end: PageId) -> Result<(), (u64, io::Error)> {
         let needed = end.0 * PAGE_BYTES as u64;
         if needed > self.room.get() {
-            let bytes = needed.next_multiple_of(GROWTH_BYTES);
+            let bytes = grown(needed);
             self.file.allocate(bytes).await.map_err(|source| (bytes, source))?;
             self.room.set(bytes);
         }

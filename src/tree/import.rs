@@ -27,7 +27,7 @@ use urd_wal::disk::{Disk, File};
 
 pub use super::assemble::Flaw;
 use super::assemble::{Assembly, BEGIN_BYTES};
-use super::checkpoint::{self, Found, GROWTH_BYTES, OpenError, Opened};
+use super::checkpoint::{self, Found, OpenError, Opened, grown};
 use super::file::{Meta, Stamp};
 use super::page::PAGE_BYTES;
 pub use super::stream::{Header, Progress};
@@ -210,7 +210,7 @@ impl<D: Disk> Import<D> {
         if needed <= self.room {
             return Ok(());
         }
-        let bytes = needed.next_multiple_of(GROWTH_BYTES);
+        let bytes = grown(needed);
         let file = self.disk.path(&incoming_name(&self.name));
         let full = |source| Failure::Full { file, bytes, source };
         self.file.allocate(bytes).await.map_err(full)?;

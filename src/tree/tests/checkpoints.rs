@@ -310,6 +310,13 @@ fn a_page_of_a_lost_checkpoint_is_not_taken_for_an_older_one() {
 }
 
 #[test]
+fn a_file_grows_by_an_eighth_between_one_mebibyte_and_sixteen() {
+    const MIB: u64 = 1 << 20;
+    let lengths = [1, MIB, MIB + 1, 20 * MIB + 1, 1000 * MIB + 1].map(checkpoint::grown);
+    assert_eq!(lengths, [MIB, MIB, 2 * MIB, 24 * MIB, 1008 * MIB]);
+}
+
+#[test]
 fn a_full_disk_is_found_out_before_anything_is_written() {
     let disk = MemoryDisk::new(512);
     let (mut rng, mut model) = (fastrand::Rng::with_seed(9), Model::new());
