@@ -15,7 +15,7 @@
 //! A [`Target`] is a function of its input alone: the same bytes come to the same [`Outcome`]. [`run`] is the loop. It
 //! goes by outcomes: each run says in a line what happened (which error, how many frames), and an input with a new line
 //! joins the corpus. So targets say much: every error's text, without its numbers, is a branch that was taken. In a
-//! build where the compiler counts what code was reached ([`coverage`]), an input that reached more joins as well.
+//! build where the compiler counts what code was reached ([`coverage`]), it goes by that instead.
 //!
 //! Random bytes rarely pass a checksum or a length. Targets therefore change their inputs by plan too: [`protobuf`]
 //! changes single fields of a message, [`edits`] changes files and may make their checksums right again, and frames

@@ -1,5 +1,5 @@
-//! The loop: take an input of the corpus, change it, run it, and keep it if something new came of it, which is a new
-//! outcome, or, in a build for [`coverage`](super::coverage), code that was not reached before.
+//! The loop: take an input of the corpus, change it, run it, and keep it if something new came of it: a new
+//! outcome, or in a build for [`coverage`](super::coverage) code that was not reached before.
 //!
 //! A panic is caught where the build lets panics unwind. Where they abort, as in a release build, the process ends with
 //! the first one, but not before the panic hook has printed what is needed to run it again. What was found is made
@@ -354,7 +354,9 @@ impl Loop<'_> {
                 if is_new && self.tells {
                     eprintln!("{}: {outcome}", self.target.name());
                 }
-                if is_new || reaches_more {
+                // Edges tell more than outcomes, of which there may be one for every way to put requests together.
+                let is_kept = if self.coverage.edges().is_some() { reaches_more } else { is_new };
+                if is_kept {
                     self.keep(input);
                 }
             }

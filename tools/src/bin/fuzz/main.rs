@@ -15,8 +15,8 @@ use urd_tools::fuzz::{self, Target};
 /// Feeds one of the server's parts bytes that its encoders made and this program has changed, and prints what must not
 /// happen: a panic, something that was read and never written, a run that does not end.
 ///
-/// An input is kept, to be changed further, when something new came of it: an outcome, and in a build for coverage also
-/// code that was not reached before. What was found is printed with its input in hexadecimal, as short as it can be made; --file runs it
+/// An input is kept, to be changed further, when something new came of it: an outcome, or in a build for coverage code
+/// that was not reached before. What was found is printed with its input in hexadecimal, as short as it can be made; --file runs it
 /// again, and a panic has its trace then. The same seed and number of executions do the same, except with coverage.
 ///
 /// A release build ends with the first panic. To find more at once, and overflows of numbers too:
