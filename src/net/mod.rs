@@ -48,6 +48,7 @@ use glommio::net::TcpStream;
 use crate::api::Service;
 pub use connections::Connections;
 use connections::{Control, Phase};
+pub use http1::probe as http1_probe;
 pub use http2::probe;
 pub use listener::{BindError, Bound, Listener};
 pub use options::Options;

@@ -9,12 +9,13 @@
 //! | [`checkpoint`] | a checkpoint file | read as it was written, or refused |
 //! | [`state`] | another member's whole state | taken over as it was sent, or refused |
 //! | [`batch`] | an entry of the raft log | no panic; two stores that apply it stay equal |
+//! | [`v2`] | what clients send to the v2 API over HTTP/1.1 | no panic; answers are HTTP and JSON; the store stays sound |
 //! | [`config`] | flags, variables, a configuration file | a configuration or a refusal |
 //!
 //! A [`Target`] is a function of its input alone: the same bytes come to the same [`Outcome`]. [`run`] is the loop. It
-//! has no compiler's help to see which code was reached, so it goes by outcomes: each run says in a line what happened
-//! (which error, how many frames), and an input with a new line joins the corpus. So targets say much: every error's
-//! text, without its numbers, is a branch that was taken.
+//! goes by outcomes: each run says in a line what happened (which error, how many frames), and an input with a new line
+//! joins the corpus. So targets say much: every error's text, without its numbers, is a branch that was taken. In a
+//! build where the compiler counts what code was reached ([`coverage`]), it goes by that instead.
 //!
 //! Random bytes rarely pass a checksum or a length. Targets therefore change their inputs by plan too: [`protobuf`]
 //! changes single fields of a message, [`edits`] changes files and may make their checksums right again, and frames
@@ -26,6 +27,9 @@
 pub mod batch;
 pub mod checkpoint;
 pub mod config;
+#[cfg(urd_coverage)]
+mod counters;
+pub mod coverage;
 pub mod edits;
 pub mod grpc;
 pub mod http2;
@@ -39,6 +43,7 @@ pub mod samples;
 pub mod state;
 #[cfg(test)]
 mod tests;
+pub mod v2;
 pub mod wal;
 
 use fastrand::Rng;
@@ -73,7 +78,7 @@ pub trait Target {
 type Make = fn() -> Box<dyn Target>;
 
 /// Each by its name. To make one may take a while: it makes what its inputs begin with.
-const TARGETS: [(&str, Make); 8] = [
+const TARGETS: [(&str, Make); 9] = [
     ("http2", || Box::new(http2::Http2)),
     ("grpc", || Box::new(grpc::Grpc)),
     ("peer", || Box::new(peer::Peer::new())),
@@ -81,6 +86,7 @@ const TARGETS: [(&str, Make); 8] = [
     ("checkpoint", || Box::new(checkpoint::Checkpoint::new())),
     ("state", || Box::new(state::State::new())),
     ("batch", || Box::new(batch::BatchTarget)),
+    ("v2", || Box::new(v2::V2::new())),
     ("config", || Box::new(config::ConfigTarget)),
 ];
 

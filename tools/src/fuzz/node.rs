@@ -6,7 +6,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,13 +22,17 @@ use urd::api::v3::watch::Hub;
 use urd::api::v3::{self, kv};
 use urd::error::Error;
 use urd::ids::{ClusterId, LeaseId, MemberId, Term};
-use urd::store::command::{Batch, BatchBuilder, Kind};
+use urd::limits;
+use urd::store::command::{Batch, BatchBuilder, Command, Kind};
 use urd::store::{self, Outcome, Response, Store};
 
 use super::samples;
 
 /// Turns of all tasks, after which those that are left wait for something that does not come.
 const TURNS: usize = 64;
+/// bcrypt's lowest: what a password costs tells nothing.
+const PASSWORD_COST: u32 = 4;
+const NANOSECONDS: i64 = 1_000_000_000;
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -42,6 +47,8 @@ pub(super) struct Member {
     /// They go on in a later turn, as on a real shard: not within the call that asks.
     reads: RefCell<Vec<Read>>,
     large: Cell<usize>,
+    /// In nanoseconds of Unix time.
+    now: Cell<i64>,
     leases: Cell<i64>,
     v2_hub: RefCell<v2::Hub>,
     v2_tally: v2::Tally,
@@ -50,7 +57,13 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// One that has applied a few commands.
     pub(super) fn new() -> Rc<Self> {
+        Self::with(&samples::commands()[..6])
+    }
+
+    /// One that has applied these.
+    pub(super) fn with(commands: &[Command]) -> Rc<Self> {
         let limits = Limits {
             request_bytes: 1 << 16,
             txn_ops: 16,
@@ -63,7 +76,7 @@ impl Member {
             v2_history: 20,
         };
         let mut store = samples::first_store();
-        samples::apply(&mut store, &samples::commands()[..6]);
+        samples::apply(&mut store, commands);
         let published = Arc::new(published(&store));
         Rc::new(Self {
             identity: Identity { cluster: ClusterId(1), member: MemberId(1) },
@@ -74,31 +87,57 @@ impl Member {
             tasks: RefCell::default(),
             reads: RefCell::default(),
             large: Cell::new(0),
+            now: Cell::new(1_700_000_000 * NANOSECONDS),
             leases: Cell::new(100),
             v2_hub: RefCell::default(),
             v2_tally: v2::Tally::default(),
-            v2_logins: v2::Logins::default(),
+            v2_logins: v2::Logins::with_cost(PASSWORD_COST),
             origins: Origins::default(),
         })
     }
 
     /// Lets all tasks go on as far as they can.
     pub(super) fn work(self: &Rc<Self>) {
-        let mut context = Context::from_waker(Waker::noop());
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
         for _ in 0..TURNS {
-            while v3::watch::follow(&**self) | v2::follow(&**self) {}
             for read in self.reads.take() {
                 v3::resume(self, read, Ok(()));
             }
             let mut tasks = std::mem::take(&mut *self.tasks.borrow_mut());
             tasks.retain_mut(|task| task.as_mut().poll(&mut context).is_pending());
             let mut all = self.tasks.borrow_mut();
+            let has_spawned = !all.is_empty();
             tasks.append(&mut all);
             *all = tasks;
-            if all.is_empty() && self.reads.borrow().is_empty() {
+            drop(all);
+            while v3::watch::follow(&**self) | v2::follow(&**self) {}
+            let was_woken = woken.0.swap(false, Ordering::Relaxed);
+            if !was_woken && !has_spawned && self.reads.borrow().is_empty() {
                 return;
             }
         }
+    }
+
+    /// Lets time pass, and what is over by then expire as a leader has it expire.
+    pub(super) fn pass(&self, seconds: u16) {
+        self.now.set(self.now.get() + i64::from(seconds) * NANOSECONDS);
+        let mut batch = BatchBuilder::default();
+        batch.append_command(&Command::V2Expiry(store::v2::Expiry {
+            cutoff: self.now.get(),
+            nodes_max: limits::V2_NODES_PER_EXPIRY,
+            history: self.limits.v2_history,
+        }));
+        self.apply(batch.finish());
+    }
+
+    /// Those who wait for changes of v2's keys.
+    pub(super) fn v2_waiters(&self) -> usize {
+        let counted = self.v2_tally.waiters.load(Ordering::Relaxed);
+        let waiters = self.v2_hub.borrow().len();
+        assert_eq!(counted, waiters as u64, "who waits is counted");
+        waiters
     }
 
     /// The faults of its store.
@@ -132,6 +171,16 @@ impl Member {
     }
 }
 
+/// Whether any task can go on.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn published(store: &Store) -> Published {
     Published {
         view: store.view(),
@@ -152,11 +201,11 @@ impl Node for Member {
     }
 
     fn unix_seconds(&self) -> u64 {
-        1_700_000_000
+        u64::try_from(self.now.get() / NANOSECONDS).unwrap_or_default()
     }
 
     fn unix_nanoseconds(&self) -> i64 {
-        1_700_000_000_000_000_000
+        self.now.get()
     }
 
     fn limits(&self) -> &Limits {
@@ -305,8 +354,12 @@ impl Node for Member {
 
     fn sleep(&self, _: Duration) -> impl Future<Output = ()> + 'static {
         let mut slept = false;
-        std::future::poll_fn(move |_| {
-            if std::mem::replace(&mut slept, true) { Poll::Ready(()) } else { Poll::Pending }
+        std::future::poll_fn(move |context| {
+            if std::mem::replace(&mut slept, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
         })
     }
 

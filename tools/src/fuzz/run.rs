@@ -1,4 +1,5 @@
-//! The loop: take an input of the corpus, change it, run it, and keep it if something new came of it.
+//! The loop: take an input of the corpus, change it, run it, and keep it if something new came of it: a new
+//! outcome, or in a build for [`coverage`](super::coverage) code that was not reached before.
 //!
 //! A panic is caught where the build lets panics unwind. Where they abort, as in a release build, the process ends with
 //! the first one, but not before the panic hook has printed what is needed to run it again. What was found is made
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::coverage::Coverage;
 use super::{Outcome, Target, outcome};
 
 /// More of its thread's time than this is a hang.
@@ -99,6 +101,8 @@ pub struct Report {
     pub outcomes: usize,
     /// Inputs in the corpus.
     pub corpus: usize,
+    /// Edges of the control flow that runs reached, of so many in the program; where they are counted.
+    pub edges: Option<(usize, usize)>,
     /// Different things that must not happen.
     pub findings: Vec<Finding>,
 }
@@ -111,15 +115,18 @@ impl fmt::Display for Report {
         let seconds = self.elapsed.as_secs_f64().max(1e-9);
         write!(
             f,
-            "{}: seed {}, {} executions in {seconds:.1} s, {:.0}/s, {} outcomes, {} inputs in the corpus, {} findings",
+            "{}: seed {}, {} executions in {seconds:.1} s, {:.0}/s, {} outcomes, {} inputs in the corpus, ",
             self.target,
             self.seed,
             self.executions,
             self.executions as f64 / seconds,
             self.outcomes,
             self.corpus,
-            self.findings.len(),
-        )
+        )?;
+        if let Some((reached, all)) = self.edges {
+            write!(f, "{reached} of {all} edges, ")?;
+        }
+        write!(f, "{} findings", self.findings.len())
     }
 }
 
@@ -262,13 +269,15 @@ struct Loop<'a> {
     watch: Watch,
     corpus: Vec<Vec<u8>>,
     outcomes: HashSet<u64>,
+    coverage: Coverage,
     executions: u64,
     tells: bool,
     known: HashSet<String>,
     findings: Vec<Finding>,
 }
 
-/// Runs `target` within `bounds`. The same seed and number of executions do the same.
+/// Runs `target` within `bounds`. The same seed and number of executions do the same, unless edges are counted: which
+/// ones a hash map or a machine's processor takes is not in the seed.
 pub fn run(target: &dyn Target, seed: u64, bounds: Bounds) -> Report {
     let begin = Instant::now();
     let mut state = Loop {
@@ -278,6 +287,7 @@ pub fn run(target: &dyn Target, seed: u64, bounds: Bounds) -> Report {
         watch: Watch::new(target.name(), seed),
         corpus: Vec::new(),
         outcomes: HashSet::new(),
+        coverage: Coverage::default(),
         executions: 0,
         tells: bounds.tells,
         known: HashSet::new(),
@@ -302,6 +312,7 @@ pub fn run(target: &dyn Target, seed: u64, bounds: Bounds) -> Report {
         elapsed: begin.elapsed(),
         outcomes: state.outcomes.len(),
         corpus: state.corpus.len(),
+        edges: state.coverage.edges(),
         findings: state.findings,
     }
 }
@@ -334,12 +345,18 @@ impl Loop<'_> {
     fn try_input(&mut self, input: Vec<u8>) {
         self.executions += 1;
         self.watch.begin(&input);
-        match execute(self.target, self.seed, &input) {
+        self.coverage.begin();
+        let executed = execute(self.target, self.seed, &input);
+        let reaches_more = self.coverage.end();
+        match executed {
             Ok(outcome) => {
-                if self.outcomes.insert(outcome.hash()) {
-                    if self.tells {
-                        eprintln!("{}: {outcome}", self.target.name());
-                    }
+                let is_new = self.outcomes.insert(outcome.hash());
+                if is_new && self.tells {
+                    eprintln!("{}: {outcome}", self.target.name());
+                }
+                // Edges tell more than outcomes, of which there may be one for every way to put requests together.
+                let is_kept = if self.coverage.edges().is_some() { reaches_more } else { is_new };
+                if is_kept {
                     self.keep(input);
                 }
             }

@@ -132,6 +132,11 @@ fn batch_bears_foreign_bytes() {
 }
 
 #[test]
+fn v2_bears_foreign_bytes() {
+    bears("v2", 300);
+}
+
+#[test]
 fn config_bears_foreign_bytes() {
     bears("config", 1000);
 }

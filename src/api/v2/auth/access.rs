@@ -19,15 +19,16 @@ use super::{Refusal, records};
 use crate::api::node::Node;
 
 /// bcrypt's cost, as etcd's.
-const COST: u32 = 10;
+const COST_DEFAULT: u32 = 10;
 /// Passwords of one shard that may wait for the thread.
 const WAITING_MAX: usize = 64;
 const KNOWN_MAX: usize = 1024;
 const KNOWN_SECONDS: u64 = 300;
 
 /// What a shard knows of passwords; see the module's head.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Logins {
+    cost: u32,
     // Two of 64 bits: who cannot read them cannot look for a password that collides.
     keys: [RandomState; 2],
     known: RefCell<HashMap<String, Known>>,
@@ -41,7 +42,24 @@ struct Known {
     until: u64,
 }
 
+impl Default for Logins {
+    fn default() -> Self {
+        Self::with_cost(COST_DEFAULT)
+    }
+}
+
 impl Logins {
+    /// With a cost of bcrypt for new passwords that is other than etcd's.
+    #[must_use]
+    pub fn with_cost(cost: u32) -> Self {
+        Self {
+            cost,
+            keys: [RandomState::new(), RandomState::new()],
+            known: RefCell::default(),
+            waiting: Cell::default(),
+        }
+    }
+
     fn digest(&self, password: &[u8]) -> [u64; 2] {
         self.keys.each_ref().map(|key| key.hash_one(password))
     }
@@ -82,7 +100,8 @@ impl Drop for Place<'_> {
 /// What a record holds in place of a password.
 pub(super) async fn hash<N: Node>(node: &Rc<N>, password: String) -> Result<String, Refusal> {
     let _place = node.v2_logins().enter().ok_or_else(Refusal::internal)?;
-    let hashed = node.compute(move || bcrypt::hash(password, COST)).await;
+    let cost = node.v2_logins().cost;
+    let hashed = node.compute(move || bcrypt::hash(password, cost)).await;
     hashed.map_err(|error| {
         tracing::warn!(%error, "cannot hash a password");
         Refusal::internal()

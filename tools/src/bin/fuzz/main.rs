@@ -15,12 +15,16 @@ use urd_tools::fuzz::{self, Target};
 /// Feeds one of the server's parts bytes that its encoders made and this program has changed, and prints what must not
 /// happen: a panic, something that was read and never written, a run that does not end.
 ///
-/// There is no compiler's help to see which code was reached; an input is kept, to be changed further, when something
-/// new came of it. What was found is printed with its input in hexadecimal, as short as it can be made; --file runs it
-/// again, and a panic has its trace then. The same seed and number of executions do the same.
+/// An input is kept, to be changed further, when something new came of it: an outcome, or in a build for coverage code
+/// that was not reached before. What was found is printed with its input in hexadecimal, as short as it can be made; --file runs it
+/// again, and a panic has its trace then. The same seed and number of executions do the same, except with coverage.
 ///
 /// A release build ends with the first panic. To find more at once, and overflows of numbers too:
 /// `cargo run --profile fuzz -p urd-tools --bin fuzz -- TARGET`.
+///
+/// With coverage: the same, with `--target host-tuple --target-dir target/coverage` behind `run`, and in the environment
+/// `RUSTFLAGS="--cfg urd_coverage -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=3
+/// -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"`.
 ///
 /// Exit codes: 0, nothing was found; 1, something was; 2, the command line is wrong, or a file cannot be read.
 #[derive(Debug, Parser)]

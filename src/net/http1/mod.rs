@@ -7,6 +7,8 @@
 //!
 //! No upgrades, and no gRPC: that needs HTTP/2.
 
+pub mod probe;
+
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -43,9 +45,8 @@ pub(super) async fn serve<S: Service>(
         let control = Rc::clone(control);
         async move { Ok::<_, Infallible>(answer(&service, &connections, &control, request).await) }
     });
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(HEAD_BYTES_MAX);
-    let mut connection = pin!(builder.serve_connection(Http1Io(Rc::clone(transport)), handler));
+    let transport_io = Http1Io(Rc::clone(transport));
+    let mut connection = pin!(builder().serve_connection(transport_io, handler));
 
     let mut draining = false;
     poll_fn(|context| {
@@ -70,26 +71,26 @@ pub(super) async fn serve<S: Service>(
     .await;
 }
 
+fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(HEAD_BYTES_MAX);
+    builder
+}
+
 async fn answer<S: Service>(
     service: &Rc<S>,
     connections: &Rc<Connections>,
     control: &Rc<Control>,
     request: Request<Incoming>,
 ) -> Response<Sending> {
-    let (parts, body) = request.into_parts();
-    let body = Limited::new(body, connections.options().message_bytes_max).collect().await;
+    let request = whole(request, connections.options().message_bytes_max).await;
     control.enter(Phase::Http1Busy, connections.tick());
-    let response = match body {
-        Ok(body) => {
+    let response = match request {
+        Ok(request) => {
             add(&connections.statistics().http_requests, 1);
-            service.http(Request::from_parts(parts, body.to_bytes())).await
+            service.http(request).await
         }
-        Err(error) if error.is::<LengthLimitError>() => {
-            plain(StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large\n").map(Body::Whole)
-        }
-        Err(_) => {
-            plain(StatusCode::BAD_REQUEST, "the request body cannot be read\n").map(Body::Whole)
-        }
+        Err((status, text)) => plain(status, text).map(Body::Whole),
     };
     let busy = Busy { connections: Rc::clone(connections), control: Rc::clone(control) };
     response.map(|body| Sending {
@@ -97,6 +98,21 @@ async fn answer<S: Service>(
         _busy: matches!(body, Body::Pieces(_)).then_some(busy),
         body,
     })
+}
+
+/// The request with its body, once that has arrived; or why it cannot be read.
+async fn whole(
+    request: Request<Incoming>,
+    bytes_max: usize,
+) -> Result<Request<Bytes>, (StatusCode, &'static str)> {
+    let (parts, body) = request.into_parts();
+    match Limited::new(body, bytes_max).collect().await {
+        Ok(body) => Ok(Request::from_parts(parts, body.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err((StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large\n"))
+        }
+        Err(_) => Err((StatusCode::BAD_REQUEST, "the request body cannot be read\n")),
+    }
 }
 
 /// Until it is dropped, its connection is busy.
