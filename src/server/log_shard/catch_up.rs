@@ -6,10 +6,10 @@
 //!
 //! # Its pace
 //!
-//! Nobody waits for a state, but for everything that it needs: the medium, the network, both ends' processors. So
-//! the receiver rests as long as a piece took it, and the sender, who sends none before the one before is dealt with,
-//! rests [`RESTS`] times as long as a chunk took altogether. But the entries that come meanwhile are kept in memory, and
-//! not without end: when more of that room is used up than of the state is sent, the sender does not rest ([`rests`]).
+//! Whoever writes meanwhile shares with a state all that it needs: the medium, the network, both ends' processors. So the
+//! receiver rests as long as a piece took it, and the sender, who sends no chunk before the one before is dealt with, rests
+//! [`RESTS`] times as long as that took. It does not where nobody writes; nor when more of the room for the entries
+//! that come meanwhile, which are kept in memory, is used up than of the state is sent ([`Pace`]).
 //!
 //! # Taking one over
 //!
@@ -42,10 +42,12 @@ use crate::store::{Store, View};
 use crate::tree::checkpoint::Opened;
 use crate::tree::import::{Import, Incoming};
 
-/// The longest pause between two pieces of a state.
-const PAUSE_MAX: Duration = Duration::from_millis(250);
-/// How many times as long as for a chunk the sender rests behind it.
+/// The longest that the receiver rests behind a piece.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// How many times as long as a chunk took the sender rests behind it.
 const RESTS: u32 = 3;
+/// And how long at most: a slow medium is not to make a member wait for a state much longer than it must.
+const REST_MAX: Duration = Duration::from_millis(50);
 /// What of [`limits::CATCH_UP_BYTES_MAX`] may be used up by the end of a transfer: the entries that follow it are to be
 /// sent from there too, and what a state takes varies.
 const ROOM_BYTES: usize = (limits::CATCH_UP_BYTES_MAX - limits::WINDOW_BYTES_MAX) / 2;
@@ -61,7 +63,8 @@ struct Place<'a>(&'a Cell<bool>);
 
 impl<'a> Place<'a> {
     fn take(is_busy: &'a Cell<bool>) -> Option<Self> {
-        (!is_busy.replace(true)).then_some(Self(is_busy))
+        // Only one that has the place may ever be made: to drop it gives the place back.
+        (!is_busy.replace(true)).then(|| Self(is_busy))
     }
 }
 
@@ -85,16 +88,27 @@ pub(super) struct Installing<D: Disk> {
     verdict: oneshot::Sender<Result<(), String>>,
 }
 
-/// Behind a piece of a state that began at `begun`, leaves `times` as long to others.
-async fn leave_room(begun: Instant, times: u32) {
-    glommio::timer::sleep((begun.elapsed() * times).min(PAUSE_MAX)).await;
+/// Behind a piece of a state that began at `begun`, leaves as long to others.
+async fn leave_room(begun: Instant) {
+    glommio::timer::sleep(begun.elapsed().min(PAUSE_MAX)).await;
 }
 
-/// How many times as long as a chunk took its sender rests, with so many bytes of entries kept, and this part of the state
-/// sent.
-fn rests(window_bytes: usize, sent: f64) -> u32 {
-    let used = window_bytes.saturating_sub(limits::WINDOW_BYTES_MAX);
-    if used as f64 > sent * ROOM_BYTES as f64 { 0 } else { RESTS }
+/// How fast a state is sent.
+#[derive(Default)]
+struct Pace {
+    /// The last entry that there was when the last chunk was sent.
+    last: Index,
+}
+
+impl Pace {
+    /// How long to rest behind a chunk that took so long, with this part of the state sent, the log up to `last` there, and
+    /// so many bytes of it in memory.
+    fn rest(&mut self, took: Duration, sent: f64, (last, bytes): (Index, usize)) -> Duration {
+        let is_idle = std::mem::replace(&mut self.last, last) == last;
+        let used = bytes.saturating_sub(limits::WINDOW_BYTES_MAX);
+        let has_haste = used as f64 > sent * ROOM_BYTES as f64;
+        if is_idle || has_haste { Duration::ZERO } else { (took * RESTS).min(REST_MAX) }
+    }
 }
 
 impl<D: Disk + 'static> Receiving<D> {
@@ -147,7 +161,7 @@ impl<D: Disk + 'static> Receiving<D> {
                 Ok(Some(chunk)) => {
                     let mut begun = Instant::now();
                     let pause = async || {
-                        leave_room(begun, 1).await;
+                        leave_room(begun).await;
                         begun = Instant::now();
                     };
                     let written = import.write_with_pauses(&chunk, pause).await;
@@ -180,7 +194,6 @@ impl<D: Disk + 'static> LogShard<D> {
     pub(super) fn send_state(&self, message: Message, view: View) {
         let to = MemberId(message.to);
         let (transport, inbox) = (Rc::clone(&self.transport), Rc::clone(&self.inbox));
-        let pace = Rc::clone(&self.inbox);
         let index = message.get_snapshot().get_metadata().index;
         glommio::spawn_local(async move {
             tracing::info!(%to, index, "sending a state to a member that is behind");
@@ -192,11 +205,13 @@ impl<D: Disk + 'static> LogShard<D> {
                 Ok(header) => {
                     let mut export = Some(view.export());
                     let mut begun: Option<Instant> = None;
+                    let mut pace = Pace::default();
                     let next = async || {
                         let mut source = export.take().ok_or("the one before has failed")?;
                         if let Some(begun) = begun {
-                            let sent = source.progress().part();
-                            leave_room(begun, rests(pace.window_bytes.get(), sent)).await;
+                            let (took, sent) = (begun.elapsed(), source.progress().part());
+                            let rest = pace.rest(took, sent, inbox.entries.get());
+                            glommio::timer::sleep(rest).await;
                         }
                         begun = Some(Instant::now());
                         // A page that was evicted is waited for there, not here.
@@ -286,13 +301,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_makes_haste_when_entries_pile_up() {
+    fn a_place_is_given_back_by_who_has_it_only() {
+        let is_busy = Cell::new(false);
+        let place = Place::take(&is_busy);
+        assert!(place.is_some());
+        assert!(Place::take(&is_busy).is_none());
+        assert!(Place::take(&is_busy).is_none(), "who was refused has given it back");
+        drop(place);
+        assert!(Place::take(&is_busy).is_some());
+    }
+
+    #[test]
+    fn a_state_gives_way_to_who_writes_unless_entries_pile_up() {
+        let mut pace = Pace::default();
+        let took = Duration::from_millis(10);
         let usual = limits::WINDOW_BYTES_MAX;
-        assert_eq!(rests(0, 0.0), RESTS);
-        assert_eq!(rests(usual, 0.0), RESTS);
+        assert_eq!(pace.rest(took, 0.1, (Index(5), usual)), took * RESTS);
+        assert_eq!(pace.rest(took, 0.1, (Index(5), usual)), Duration::ZERO, "nobody writes");
+        assert_eq!(pace.rest(took * 100, 0.1, (Index(6), usual)), REST_MAX);
         // A tenth of the room is used up: well with a fifth of the state sent, not with a twentieth.
-        let window = usual + ROOM_BYTES / 10;
-        assert_eq!((rests(window, 0.2), rests(window, 0.05)), (RESTS, 0));
-        assert_eq!(rests(limits::CATCH_UP_BYTES_MAX, 1.0), 0);
+        let tenth = usual + ROOM_BYTES / 10;
+        assert_eq!(pace.rest(took, 0.2, (Index(7), tenth)), took * RESTS);
+        assert_eq!(pace.rest(took, 0.05, (Index(8), tenth)), Duration::ZERO);
+        let all = limits::CATCH_UP_BYTES_MAX;
+        assert_eq!(pace.rest(took, 1.0, (Index(9), all)), Duration::ZERO);
     }
 }

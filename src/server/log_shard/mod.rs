@@ -59,7 +59,7 @@ use super::warming::{Ahead, Warming};
 use crate::api::node::{LeaseQuestion, Published};
 use crate::api::operations::Operations;
 use crate::error::Unavailable;
-use crate::ids::{MemberId, Revision, Term};
+use crate::ids::{Index, MemberId, Revision, Term};
 use crate::limits;
 use crate::raft::transport::Transport;
 use crate::raft::{Driver, Fatal, Write};
@@ -82,8 +82,8 @@ pub struct Inbox<D: Disk> {
     reads_seen: Cell<bool>,
     /// How long a log write typically takes.
     write_time: Cell<Duration>,
-    /// [`Driver::window_bytes`], as of the last pass.
-    window_bytes: Cell<usize>,
+    /// The log's last index and [`Driver::window_bytes`], as of the last pass.
+    entries: Cell<(Index, usize)>,
     signal: Signal,
     /// What keeps this executor from waiting for pages.
     pub warming: Warming,
@@ -103,7 +103,7 @@ impl<D: Disk> Inbox<D> {
             notices_due: Cell::new(false),
             reads_seen: Cell::new(false),
             write_time: Cell::new(2 * limits::LONE_WRITE_TIME_MAX),
-            window_bytes: Cell::new(0),
+            entries: Cell::default(),
             signal: Signal::default(),
             warming,
         }

@@ -71,7 +71,7 @@ impl<D: Disk + 'static> LogShard<D> {
     pub(super) fn checkpoint(&mut self) {
         let sizes = self.driver.statistics();
         self.checkpoints.tell_pace(self.driver.since_checkpoint(), &sizes);
-        self.inbox.window_bytes.set(self.driver.window_bytes());
+        self.inbox.entries.set((self.driver.last_index(), self.driver.window_bytes()));
         let is_due = || self.checkpoints.is_due(self.driver.since_checkpoint(), &sizes);
         if self.driver.is_checkpointing() || (self.wanted.is_none() && !is_due()) {
             return;
