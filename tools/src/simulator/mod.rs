@@ -27,6 +27,7 @@ mod network;
 mod process;
 pub mod scenarios;
 mod settings;
+pub mod sites;
 #[cfg(test)]
 mod tests;
 mod truth;
@@ -41,7 +42,8 @@ use urd_proto::mvccpb::Event;
 use crate::checkers::history::Operation;
 
 pub use self::faults::{Counts, Fault};
-pub use self::settings::{Canary, Faults, Links, Settings, Time};
+pub use self::settings::{Canary, Faults, Links, Settings, Space, Time};
+pub use self::sites::Site;
 
 /// What a run, or many, came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +60,11 @@ pub struct Report {
     pub events_watched: u64,
     /// Faults by kind.
     pub faults: Counts,
+    /// What was done at sites.
+    pub sites: sites::Counts,
+    /// Requests that were refused because the quota is used up, alarms raised for it, and how often all were disarmed
+    /// once there was room again.
+    pub space: [u64; 3],
     /// Messages lost, doubled and kept back.
     pub messages: [u64; 3],
     /// Processes started.
@@ -77,6 +84,12 @@ impl AddAssign<&Report> for Report {
         self.events_watched += other.events_watched;
         for (fault, count) in &other.faults {
             *self.faults.entry(*fault).or_default() += count;
+        }
+        for (site, count) in &other.sites {
+            *self.sites.entry(*site).or_default() += count;
+        }
+        for (sum, count) in self.space.iter_mut().zip(other.space) {
+            *sum += count;
         }
         for (sum, count) in self.messages.iter_mut().zip(other.messages) {
             *sum += count;

@@ -89,6 +89,11 @@ fn finds_clocks_that_are_too_fast() {
 }
 
 #[test]
+fn finds_what_is_carried_out_though_it_was_refused() {
+    finds(Canary::CarryOutRefused, 200);
+}
+
+#[test]
 fn finds_a_revision_that_is_split() {
     finds(Canary::SplitRevision, 200);
 }

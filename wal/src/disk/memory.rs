@@ -17,6 +17,7 @@
 //! | flipped bits | [`MemoryDisk::corrupt`] | refuse to open |
 //! | a full disk | [`MemoryDisk::set_capacity`] | refuse before it accepts |
 //! | slow, reordered completions | [`MemoryDisk::set_latency`] | acknowledge in order |
+//! | late flushes | [`MemoryDisk::set_flush_latency`] | keep all acknowledged |
 //!
 //! Every choice is drawn from a seed, so a run can be repeated. Works in any executor and needs no
 //! clock. Does not model: a sector that changes after it became durable without being written,
@@ -143,6 +144,8 @@ struct State {
     capacity: u64,
     /// How often a write is polled before it is done, at most, and what that is drawn from.
     latency: u32,
+    /// How often a flush is, at most.
+    flush_latency: u32,
     random: Random,
     /// In how many operations a write whose process is gone arrives once.
     orphan_odds: u64,
@@ -188,6 +191,7 @@ impl MemoryDisk {
             faults: BTreeMap::new(),
             capacity: u64::MAX,
             latency: 0,
+            flush_latency: 0,
             random: Random(0),
             orphan_odds: 1,
             lies: false,
@@ -227,6 +231,11 @@ impl MemoryDisk {
         let mut state = self.state.borrow_mut();
         state.latency = polls;
         state.random = Random(seed);
+    }
+
+    /// Lets each flush take up to `polls` polls. What is written meanwhile it need not make durable.
+    pub fn set_flush_latency(&self, polls: u32) {
+        self.state.borrow_mut().flush_latency = polls;
     }
 
     /// Lets writes that were to be durable when they return be seen, and be lost by a power cut all the same, as a medium
@@ -365,7 +374,31 @@ async fn alive(state: &Rc<RefCell<State>>) {
     poll_fn(|_| if state.borrow().crashed() { Poll::Pending } else { Poll::Ready(()) }).await;
 }
 
+/// Waits for so many polls, and for ever once the power is cut.
+async fn wait(state: &Rc<RefCell<State>>, mut polls: u64) {
+    poll_fn(|context| {
+        if state.borrow().crashed() {
+            return Poll::Pending;
+        }
+        if polls == 0 {
+            return Poll::Ready(());
+        }
+        polls -= 1;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 impl State {
+    /// How many polls the next flush takes.
+    fn draw_flush(&mut self) -> u64 {
+        match u64::from(self.flush_latency) {
+            0 => 0,
+            most => self.random.below(most + 1),
+        }
+    }
+
     fn inode(&mut self) -> Inode {
         self.inode_next += 1;
         Inode(self.inode_next - 1)
@@ -414,7 +447,6 @@ impl Content {
         }
     }
 
-    /// Lets readers see a piece.
     /// Makes an image longer, by zeros.
     fn lengthen(image: &mut Vec<u8>, bytes: usize) {
         if image.len() >= bytes / 2 {
@@ -427,6 +459,7 @@ impl Content {
         *image = longer;
     }
 
+    /// Lets readers see a piece.
     fn land(&mut self, nth: usize) {
         if let Some(piece) = self.pieces.get_mut(nth) {
             piece.progress = Progress::Done;
@@ -676,19 +709,8 @@ impl File for MemoryFile {
     type Buffer = Vec<u8>;
 
     async fn write(&self, offset: u64, buffer: Vec<u8>) -> io::Result<usize> {
-        let Submitted { number, length, mut polls } = self.submit(offset, buffer)?;
-        poll_fn(|context| {
-            if self.state.borrow().crashed() {
-                return Poll::Pending;
-            }
-            if polls == 0 {
-                return Poll::Ready(());
-            }
-            polls -= 1;
-            context.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
+        let Submitted { number, length, polls } = self.submit(offset, buffer)?;
+        wait(&self.state, polls).await;
         self.finish(number);
         Ok(length)
     }
@@ -718,22 +740,28 @@ impl File for MemoryFile {
     }
 
     async fn sync(&self) -> io::Result<()> {
-        let fault = self.state.borrow_mut().begin();
-        if fault.is_some() {
-            return Err(io::Error::other("injected fault"));
-        }
-        alive(&self.state).await;
+        let (meant, bytes, polls) = {
+            let mut state = self.state.borrow_mut();
+            if state.begin().is_some() {
+                return Err(io::Error::other("injected fault"));
+            }
+            let content = state.files.entry(self.inode).or_default();
+            let done = content.pieces.iter().filter(|piece| piece.progress == Progress::Done);
+            let meant: Vec<u64> = done.map(|piece| piece.number).collect();
+            (meant, content.written.len(), state.draw_flush())
+        };
+        wait(&self.state, polls).await;
         let mut state = self.state.borrow_mut();
         let content = state.files.entry(self.inode).or_default();
-        let pieces = std::mem::take(&mut content.pieces);
-        for piece in pieces {
-            match piece.progress {
-                Progress::Done => content.make_durable(piece),
-                Progress::InFlight | Progress::Orphaned => content.pieces.push(piece),
+        for piece in std::mem::take(&mut content.pieces) {
+            match meant.contains(&piece.number) {
+                true => content.make_durable(piece),
+                false => content.pieces.push(piece),
             }
         }
-        if content.durable.len() < content.written.len() {
-            Content::lengthen(&mut content.durable, content.written.len());
+        let bytes = bytes.min(content.written.len());
+        if content.durable.len() < bytes {
+            Content::lengthen(&mut content.durable, bytes);
         }
         Ok(())
     }
