@@ -419,9 +419,7 @@ impl Cluster {
                 Ok(())
             }
             End::Removed => {
-                member.is_gone = true;
-                member.process = None;
-                member.jobs.clear();
+                member.leave();
                 self.watchers.leave(id);
                 Ok(())
             }
@@ -566,9 +564,7 @@ impl Cluster {
             .collect();
         for id in removed {
             if let Some(member) = self.members.get_mut(&id) {
-                member.is_gone = true;
-                member.process = None;
-                member.jobs.clear();
+                member.leave();
             }
             self.watchers.leave(id);
         }

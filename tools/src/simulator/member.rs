@@ -140,6 +140,14 @@ impl Member {
         }
     }
 
+    /// It is a member no more. Nobody will look at its disk again.
+    pub(super) fn leave(&mut self) {
+        self.is_gone = true;
+        self.process = None;
+        self.jobs.clear();
+        self.disk = MemoryDisk::new(BLOCK);
+    }
+
     /// Whether its log still has what its disk had said was durable. No promise holds on a medium that lies: a member that
     /// has lost something is as one whose disk is damaged, whether its log can tell or not.
     fn judge_lies(&mut self, before: &MemoryDisk, settings: &Settings) {

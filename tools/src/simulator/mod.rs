@@ -13,6 +13,11 @@
 //!   come of it. A member so hurt is removed and replaced by another one. So is one whose disk had lied, and lost what it
 //!   had said was durable: nothing is promised for that one, but the others lose nothing by it.
 //!
+//! Some seeds draw a quota that is soon used up. Members refuse what takes room, and raise the alarm, by the same rules
+//! as the services (`urd::api::quota`); the operator deletes, compacts, defragments and disarms (`cluster/room`); and in the
+//! end, as in every run, a put must be served. Half of the seeds draw [`sites`], where the real code does what it hardly
+//! ever does. A report counts both.
+//!
 //! What it leaves out: the members' connections (but for their frames and what they refuse) and the shards with their
 //! sockets, which run on an executor of their own; `torture` has those. The pass of the log shard is made here in the same order
 //! ([`process`](self)), of the same parts. Disks do not misplace writes that they said were durable.

@@ -4,8 +4,6 @@
 //! differ) cannot apply before there is auth. Two, 18055 and 20271, were of a file swapped in beneath another swap or a
 //! defragmentation; Urd has one owner of file and store, who does one of these at a time, and they are here all the same.
 
-use fastrand::Rng;
-
 use super::settings::{Faults, Links, MILLISECOND, Settings, Space};
 use super::sites;
 
@@ -190,8 +188,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "the-quota-is-used-up",
         shape: |settings| {
-            busy(settings);
-            settings.space = Space::small(&mut Rng::with_seed(settings.seed));
+            settings.fill_up();
             (settings.faults.kill, settings.faults.transfer, settings.faults.isolate) = (3, 3, 3);
         },
     },

@@ -186,10 +186,10 @@ impl Space {
 
     /// So little that it is used up now and then, and that what is left of everything once it was deleted and compacted
     /// takes a part of it only.
-    pub(super) fn small(rng: &mut Rng) -> Self {
+    fn small(rng: &mut Rng) -> Self {
         Self {
-            quota_bytes: rng.i64(40..160) * 4096,
-            padding: rng.usize(500..4000),
+            quota_bytes: rng.i64(24..50) * 4096,
+            padding: rng.usize(1000..4000),
             v2_history: rng.u64(1..50),
         }
     }
@@ -241,8 +241,18 @@ impl Settings {
         settings
     }
 
+    /// Many clients write large values where there is little room.
+    pub(super) fn fill_up(&mut self) {
+        self.space = Space { quota_bytes: 24 * 4096, padding: 4000, v2_history: 10 };
+        (self.clients, self.think) = (20, 2 * MILLISECOND);
+        (self.disk_delay, self.disk_polls) = (50, 1);
+    }
+
     /// More of the faults that bring a planted bug to light.
     fn sharpen(&mut self) {
+        if self.canary == Some(Canary::CarryOutRefused) {
+            return self.fill_up();
+        }
         let faults = &mut self.faults;
         match self.canary {
             Some(Canary::AckBeforeDurable) => {
@@ -266,10 +276,9 @@ impl Settings {
                 (faults.kill, faults.power) = (20, 10);
             }
             Some(Canary::StaleRead) => self.members = self.members.max(3),
-            Some(Canary::CarryOutRefused) => {
-                self.space = Space::small(&mut Rng::with_seed(self.seed));
+            Some(Canary::SplitRevision | Canary::FastClocks | Canary::CarryOutRefused) | None => {
+                return;
             }
-            Some(Canary::SplitRevision | Canary::FastClocks) | None => return,
         }
         if faults.interval == 0 || self.canary.is_some() {
             faults.interval = 4 * self.tick;

@@ -129,6 +129,16 @@ enum Change {
     Unlink { name: String, inode: Inode },
 }
 
+impl Change {
+    fn inode(&self) -> Inode {
+        match self {
+            Change::Link { inode, .. }
+            | Change::Rename { inode, .. }
+            | Change::Unlink { inode, .. } => *inode,
+        }
+    }
+}
+
 struct State {
     block: u32,
     files: BTreeMap<Inode, Content>,
@@ -399,6 +409,14 @@ impl State {
         }
     }
 
+    /// What no name leads to any more, nor will after a power cut, is gone.
+    fn forget_unnamed(&mut self) {
+        let State { files, names, names_durable, changes, .. } = self;
+        let mut named: Vec<Inode> = names.values().chain(names_durable.values()).copied().collect();
+        named.extend(changes.iter().map(Change::inode));
+        files.retain(|inode, _| named.contains(inode));
+    }
+
     fn inode(&mut self) -> Inode {
         self.inode_next += 1;
         Inode(self.inode_next - 1)
@@ -503,11 +521,7 @@ fn surviving_names(
     let mut names = state.names_durable.clone();
     let mut lost = Vec::new();
     for change in &state.changes {
-        let inode = match change {
-            Change::Link { inode, .. }
-            | Change::Rename { inode, .. }
-            | Change::Unlink { inode, .. } => *inode,
-        };
+        let inode = change.inode();
         let survives = match survival {
             Survival::None => false,
             Survival::All => true,
@@ -640,6 +654,7 @@ impl Disk for MemoryDisk {
             if !state.crashed() {
                 state.changes.clear();
                 state.names_durable = state.names.clone();
+                state.forget_unnamed();
             }
             Ok(())
         };
