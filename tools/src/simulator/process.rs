@@ -1,6 +1,8 @@
 //! One member's process: the real driver, log, store, tree, lessor and watch hub, on a disk in memory, in the order of the
 //! log shard's pass. What it wants of the world it leaves in [`Effects`]; what a disk is at is a [`Job`].
 
+mod space;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -10,8 +12,6 @@ use std::time::Instant;
 
 use fastrand::Rng;
 use raft::eraftpb::Message;
-use urd::api::call::Status;
-use urd::api::quota;
 use urd::api::v3::watch::Hub;
 use urd::error::Unavailable;
 use urd::ids::{Index, LeaseId, MemberId, Term};
@@ -24,11 +24,11 @@ use urd::store::lease::LeaseChange;
 use urd::store::{Outcome, Response, Store, Sweep, View, v2};
 use urd::tree::checkpoint::{self, CheckpointFile, Opened, Written};
 use urd::tree::import::{Import, Incoming};
-use urd_proto::etcdserverpb::alarm_request::AlarmAction;
-use urd_proto::etcdserverpb::{AlarmRequest, AlarmType, Member, RangeRequest};
+use urd_proto::etcdserverpb::{Member, RangeRequest};
 use urd_wal::disk::memory::MemoryDisk;
 use urd_wal::{Completed, Prepared, Waiting, WriteError};
 
+use self::space::no_space;
 use super::calls::{Call, CallId, Reply};
 use super::settings::{Canary, Settings};
 use super::sites::{Site, Sites};
@@ -275,22 +275,6 @@ impl Process {
         }
     }
 
-    /// What the services ask before they propose anything.
-    fn has_no_room(&self, command: &Command) -> bool {
-        let quota_bytes = self.settings.space.quota_bytes;
-        quota::exceeds(quota_bytes, self.bytes_in_use, quota::cost(command))
-    }
-
-    /// Has the alarm raised that says so, unless it is raised.
-    fn raise_alarm(&mut self, owner: Owner) -> bool {
-        let Some(raise) = quota::alarm_to_raise(&self.view, MemberId(self.id)) else {
-            return false;
-        };
-        self.effects.alarms += 1;
-        self.enqueue(owner, &Command::Alarm(raise));
-        true
-    }
-
     pub(super) fn enqueue(&mut self, owner: Owner, command: &Command) {
         let mut batch = BatchBuilder::default();
         batch.append_command(command);
@@ -311,19 +295,6 @@ impl Process {
             self.driver.forget_change(&context);
         }
         proposed
-    }
-
-    /// An alarm of a member is raised, or disarmed.
-    pub(super) fn set_alarm(&mut self, member_id: u64, action: AlarmAction) {
-        let (action, alarm) = (action.into(), AlarmType::Nospace.into());
-        self.enqueue(Owner::Nobody, &Command::Alarm(AlarmRequest { action, member_id, alarm }));
-    }
-
-    /// An operator wants all of v2's keys gone.
-    pub(super) fn delete_v2(&mut self, now: Instant) {
-        for command in self.traffic.delete_all(now) {
-            self.enqueue(Owner::V2, &command);
-        }
     }
 
     /// An operator wants a defragmentation.
@@ -803,11 +774,6 @@ async fn wait(mut polls: u64) {
         None => Poll::Ready(()),
     })
     .await;
-}
-
-/// What a client is told where there is no room.
-fn no_space() -> Reply {
-    Reply::Refused(Status::from(Unavailable::NoSpace).message.into_owned())
 }
 
 fn read(view: &View, request: &RangeRequest) -> Reply {

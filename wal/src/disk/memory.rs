@@ -23,6 +23,8 @@
 //! clock. Does not model: a sector that changes after it became durable without being written,
 //! other than by `corrupt`.
 
+mod random;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -32,6 +34,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::Poll;
 
+use self::random::Random;
 use super::{Disk, File, Listed, ReadDisk};
 
 /// What a device writes as one: a torn write is torn between two of these.
@@ -161,28 +164,6 @@ struct State {
     orphan_odds: u64,
     /// See [`MemoryDisk::set_lying`].
     lies: bool,
-}
-
-/// A generator of its own (splitmix64), because a simulator wants nothing but its seed to matter.
-#[derive(Clone)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn coin(&mut self) -> bool {
-        self.next() & 1 == 1
-    }
 }
 
 impl MemoryDisk {
