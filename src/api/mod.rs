@@ -10,7 +10,7 @@ pub mod http;
 pub mod method;
 pub mod node;
 pub mod operations;
-mod quota;
+pub mod quota;
 pub mod status;
 pub mod v2;
 pub mod v3;

@@ -6,6 +6,9 @@
 //!
 //! What a request costs is etcd's estimate. v2's requests are judged in the same way, which etcd leaves out: its v2 store is
 //! in memory.
+//!
+//! What is decided ([`cost`], [`exceeds`], [`alarm_to_raise`]) knows nothing of a node: the simulator's members decide by
+//! the same.
 
 use std::rc::Rc;
 
@@ -18,8 +21,9 @@ use urd_proto::etcdserverpb::{AlarmRequest, AlarmType, PutRequest, RequestOp, Tx
 use crate::api::call::{Encoded, Reply, ReplyStream, Status};
 use crate::api::node::Node;
 use crate::error::Unavailable;
-use crate::store::command::Kind;
-use crate::store::v2;
+use crate::ids::MemberId;
+use crate::store::command::{Command, Kind};
+use crate::store::{View, v2};
 
 /// What a key costs beside its bytes and those of its value.
 const KEY_COST: u64 = 256;
@@ -48,29 +52,45 @@ pub fn txn_cost(request: &TxnRequest) -> u64 {
     cost(&request.success).max(cost(&request.failure))
 }
 
+/// That of any request; 0 for one that is never refused.
+pub fn cost(command: &Command) -> u64 {
+    match command {
+        Command::Put(request) => put_cost(request),
+        Command::Txn(request) => txn_cost(request),
+        Command::LeaseGrant(_) => LEASE_COST,
+        Command::V2(request) if request.may_grow() => v2_cost(request),
+        _ => 0,
+    }
+}
+
+/// Whether a quota has no room for something that costs so much, where so many bytes are in use.
+pub fn exceeds(quota_bytes: i64, bytes_in_use: u64, cost: u64) -> bool {
+    let Ok(quota @ 1..) = u64::try_from(quota_bytes) else { return false };
+    cost > 0 && bytes_in_use + cost >= quota
+}
+
+/// What a member that refuses for want of room has to have raised first, unless it is raised.
+pub fn alarm_to_raise(view: &View, member: MemberId) -> Option<AlarmRequest> {
+    let (alarm, action) = (AlarmType::Nospace, AlarmAction::Activate.into());
+    let is_raised = view.alarms(alarm).iter().any(|raised| raised.member_id == member.0);
+    (!is_raised).then(|| AlarmRequest { action, member_id: member.0, alarm: alarm.into() })
+}
+
 /// Whether there is no room for something that costs so much.
 pub fn is_exceeded<N: Node>(node: &Rc<N>, cost: u64) -> bool {
-    let Ok(quota @ 1..) = u64::try_from(node.limits().quota_bytes) else { return false };
-    cost > 0 && node.bytes_in_use() + cost >= quota
+    exceeds(node.limits().quota_bytes, node.bytes_in_use(), cost)
 }
 
 /// Refuses a request for want of room; raises the alarm, unless it is raised.
 pub fn refuse<N: Node>(node: &Rc<N>, reply: Box<dyn Reply>) {
-    let member_id = node.identity().member.0;
-    let alarms = node.published().view.alarms(AlarmType::Nospace);
-    if alarms.iter().any(|alarm| alarm.member_id == member_id) {
+    let Some(raise) = alarm_to_raise(&node.published().view, node.identity().member) else {
         return reply.fail(Unavailable::NoSpace.into());
-    }
+    };
     tracing::warn!(
         quota = node.limits().quota_bytes,
         in_use = node.bytes_in_use(),
         "the space quota is used up: raising the NOSPACE alarm; compact or delete, then disarm it"
     );
-    let raise = AlarmRequest {
-        action: AlarmAction::Activate.into(),
-        member_id,
-        alarm: AlarmType::Nospace.into(),
-    };
     node.propose(Kind::Alarm, &raise.encode_to_vec().into(), Box::new(Refusal(reply)));
 }
 
@@ -133,6 +153,8 @@ impl Reply for Refusal {
 
 #[cfg(test)]
 mod tests {
+    use urd_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, LeaseGrantRequest};
+
     use super::*;
 
     #[test]
@@ -147,5 +169,19 @@ mod tests {
         txn.failure = vec![RequestOp { request: Some(Request::RequestTxn(inner)) }, put(4)];
         assert_eq!(txn_cost(&txn), 3 * KEY_COST + 7);
         assert_eq!(txn_cost(&TxnRequest::default()), 0);
+    }
+
+    #[test]
+    fn what_takes_no_room_costs_nothing() {
+        let [put, lease] = [
+            Command::Put(PutRequest::default()),
+            Command::LeaseGrant(LeaseGrantRequest::default()),
+        ];
+        assert_eq!([cost(&put), cost(&lease)], [KEY_COST, LEASE_COST]);
+        let delete = Command::DeleteRange(DeleteRangeRequest::default());
+        let compaction = Command::Compaction(CompactionRequest::default());
+        assert_eq!([cost(&delete), cost(&compaction)], [0, 0]);
+        assert!(exceeds(4096, 4000, 96) && !exceeds(4096, 4000, 95) && !exceeds(4096, 8192, 0));
+        assert!(!exceeds(0, 1 << 40, 1) && !exceeds(-1, 1 << 40, 1), "no quota");
     }
 }

@@ -46,6 +46,29 @@ pub struct Options {
     /// Applied entries kept in memory for members that lag a little, as long as there are others:
     /// [`limits::WINDOW_ENTRIES_MAX`] but in tests.
     pub window_entries: usize,
+    /// How much travels and is applied at once.
+    pub flow: Flow,
+}
+
+/// How much travels and is applied at once: what `limits` says, but in tests. Of entries each is at least one.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow {
+    /// Bytes of entries in one message.
+    pub message_bytes: u64,
+    /// Appends that a member has not acknowledged.
+    pub appends_in_flight: usize,
+    /// Bytes of committed entries that raft hands out in one turn.
+    pub apply_bytes: u64,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self {
+            message_bytes: limits::BATCH_BYTES as u64,
+            appends_in_flight: limits::APPENDS_IN_FLIGHT,
+            apply_bytes: limits::APPLY_BYTES_PER_TURN as u64,
+        }
+    }
 }
 
 impl Options {
@@ -56,11 +79,11 @@ impl Options {
             election_tick: self.election_ticks,
             heartbeat_tick: 1,
             applied,
-            max_size_per_msg: limits::BATCH_BYTES as u64,
-            max_inflight_msgs: limits::APPENDS_IN_FLIGHT,
+            max_size_per_msg: self.flow.message_bytes,
+            max_inflight_msgs: self.flow.appends_in_flight,
             check_quorum: true,
             pre_vote: self.pre_vote,
-            max_committed_size_per_ready: limits::APPLY_BYTES_PER_TURN as u64,
+            max_committed_size_per_ready: self.flow.apply_bytes,
             ..raft::Config::default()
         }
     }

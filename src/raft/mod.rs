@@ -72,4 +72,4 @@ pub mod window;
 #[cfg(test)]
 mod tests;
 
-pub use driver::{Driver, Fatal, Options, Since, Turn, Write};
+pub use driver::{Driver, Fatal, Flow, Options, Since, Turn, Write};

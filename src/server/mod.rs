@@ -340,6 +340,7 @@ impl Member<'_> {
             )
             .unwrap_or(u64::MAX),
             window_entries: limits::WINDOW_ENTRIES_MAX,
+            flow: raft::Flow::default(),
         })
     }
 

@@ -32,6 +32,8 @@ pub struct Export {
     pages: u64,
     checksum: crc32fast::Hasher,
     is_ended: bool,
+    /// [`CHUNK_BYTES`] but in tests.
+    chunk_bytes: usize,
 }
 
 impl Export {
@@ -57,9 +59,16 @@ impl Export {
             pages: 0,
             checksum: crc32fast::Hasher::new(),
             is_ended: false,
+            chunk_bytes: CHUNK_BYTES,
         };
         export.push(&header.encode());
         export
+    }
+
+    /// The same in smaller chunks; each has some of the stream.
+    #[must_use]
+    pub fn in_chunks_of(self, bytes: usize) -> Export {
+        Export { chunk_bytes: bytes.clamp(CHUNK_HEAD_BYTES + 1, CHUNK_BYTES), ..self }
     }
 
     /// What the stream says of itself first.
@@ -80,7 +89,7 @@ impl Export {
     /// # Errors
     /// A page of this member's own file is damaged. The stream is not to be gone on with.
     pub fn next_chunk(&mut self) -> Result<Option<Bytes>, Damage> {
-        while self.chunk.len() < CHUNK_BYTES && !self.is_ended {
+        while self.chunk.len() < self.chunk_bytes && !self.is_ended {
             match self.stack.pop() {
                 Some(next) => self.page(next)?,
                 None => self.end(),
@@ -89,11 +98,11 @@ impl Export {
         if self.chunk.len() == CHUNK_HEAD_BYTES {
             return Ok(None);
         }
-        let mut next = Vec::with_capacity(CHUNK_BYTES);
+        let mut next = Vec::with_capacity(self.chunk_bytes);
         next.resize(CHUNK_HEAD_BYTES, 0);
-        next.extend_from_slice(self.chunk.get(CHUNK_BYTES..).unwrap_or_default());
+        next.extend_from_slice(self.chunk.get(self.chunk_bytes..).unwrap_or_default());
         let mut chunk = std::mem::replace(&mut self.chunk, next);
-        chunk.truncate(CHUNK_BYTES);
+        chunk.truncate(self.chunk_bytes);
         chunk[..CHUNK_HEAD_BYTES].copy_from_slice(&self.number.to_le_bytes());
         self.number += 1;
         Ok(Some(Bytes::from(chunk)))

@@ -16,7 +16,7 @@ use urd_wal::{Log, Offline, Waiting};
 use crate::error::Unavailable;
 use crate::ids::{Index, MemberId, Revision};
 use crate::limits;
-use crate::raft::{Driver, Fatal, Options, Turn, Write, replay};
+use crate::raft::{Driver, Fatal, Flow, Options, Turn, Write, replay};
 use crate::store::Store;
 use crate::store::command::{BatchBuilder, Command};
 use crate::tree::checkpoint::{self, CheckpointFile};
@@ -45,6 +45,7 @@ fn options_of(start: u64) -> Options {
         start,
         request_ticks: 50,
         window_entries: limits::WINDOW_ENTRIES_MAX,
+        flow: Flow::default(),
     }
 }
 

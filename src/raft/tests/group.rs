@@ -15,7 +15,7 @@ use urd_wal::{Log, Waiting};
 use crate::ids::{Index, MemberId};
 use crate::limits;
 use crate::raft::transport::{self, probe};
-use crate::raft::{Driver, Options, Turn, Write};
+use crate::raft::{Driver, Flow, Options, Turn, Write};
 use crate::store::command::{BatchBuilder, Command, MemberAdd};
 use crate::store::{Outcome, Response, Store, View};
 use crate::tree::checkpoint::{self, CheckpointFile};
@@ -142,6 +142,7 @@ impl Group {
             start: node.starts,
             request_ticks: 50,
             window_entries: self.window_entries,
+            flow: Flow::default(),
         };
         let driver = GroupDriver::open(&options, log, &recovered, store).expect("a driver");
         node.running = Some(Running { driver, file: opened.file, writes: VecDeque::new() });

@@ -47,19 +47,31 @@ pub fn frame(number: u8, body: &[u8]) -> Option<Vec<u8>> {
 
 /// What member `to` hears when `from` sends these bytes, up to the first that is malformed, and what is wrong with it.
 pub fn hear(received: &[u8], from: MemberId, to: MemberId) -> (Vec<Heard>, Option<String>) {
+    hear_pieces([received], from, to)
+}
+
+/// The same of bytes that come in pieces.
+pub fn hear_pieces<'a>(
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+    from: MemberId,
+    to: MemberId,
+) -> (Vec<Heard>, Option<String>) {
     let mut deframer = Deframer::default();
-    deframer.extend(received);
     let mut heard = Vec::new();
-    loop {
-        match deframer.next(limits::PEER_MESSAGE_BYTES_MAX) {
-            Ok(None) => return (heard, None),
-            Ok(Some((kind, body))) => match judge(kind, body, from, to) {
-                Ok(one) => heard.push(one),
+    for piece in pieces {
+        deframer.extend(piece);
+        loop {
+            match deframer.next(limits::PEER_MESSAGE_BYTES_MAX) {
+                Ok(None) => break,
+                Ok(Some((kind, body))) => match judge(kind, body, from, to) {
+                    Ok(one) => heard.push(one),
+                    Err(malformed) => return (heard, Some(malformed.to_string())),
+                },
                 Err(malformed) => return (heard, Some(malformed.to_string())),
-            },
-            Err(malformed) => return (heard, Some(malformed.to_string())),
+            }
         }
     }
+    (heard, None)
 }
 
 fn judge(kind: Kind, body: Bytes, from: MemberId, to: MemberId) -> Result<Heard, Malformed> {

@@ -101,6 +101,26 @@ fn a_copy_is_equal_to_what_was_sent() {
 }
 
 #[test]
+fn smaller_chunks_bring_the_same() {
+    let (mut tree, mut model) = (Tree::new(), Model::new());
+    for n in 0..300_u32 {
+        let value = vec![7; if n % 50 == 0 { 3 * PAGE_BYTES } else { 100 }];
+        tree.insert(&n.to_be_bytes(), &value, counted(true));
+        model.insert(n.to_be_bytes().to_vec(), (value, true));
+    }
+    let snapshot = tree.publish();
+    for bytes in [0, 1000, PAGE_BYTES, usize::MAX] {
+        let mut export = Export::new(snapshot.clone(), stamp(1)).in_chunks_of(bytes);
+        let chunks: Vec<_> = std::iter::from_fn(|| export.next_chunk().unwrap()).collect();
+        let most = bytes.clamp(CHUNK_HEAD_BYTES + 1, CHUNK_BYTES);
+        assert!(chunks.iter().all(|chunk| chunk.len() <= most && chunk.len() > CHUNK_HEAD_BYTES));
+        let incoming = run(receive(MemoryDisk::new(512), &chunks)).unwrap().unwrap();
+        let opened = run(incoming.install()).unwrap().unwrap();
+        assert_same_records(&opened.tree, &model);
+    }
+}
+
+#[test]
 fn empty_and_small_trees() {
     for records in 0..3 {
         let (mut tree, mut model) = (Tree::new(), Model::new());

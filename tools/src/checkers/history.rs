@@ -66,6 +66,13 @@ pub enum Answer {
     Unknown,
 }
 
+impl Answer {
+    /// Whether it was refused because there is no room, or an alarm says so; in etcd's words.
+    pub fn is_refused_for_space(&self) -> bool {
+        matches!(self, Answer::Refused(reason) if reason.contains("database space exceeded"))
+    }
+}
+
 impl Operation {
     /// The answer's revision, if there is an answer.
     pub fn revision(&self) -> Option<i64> {
@@ -94,6 +101,15 @@ impl Request {
         }
     }
 
+    /// Whether it may take room, and be refused where there is none.
+    pub fn may_grow(&self) -> bool {
+        match self {
+            Request::Put(_) | Request::LeaseGrant(_) => true,
+            Request::Txn(txn) => txn_may_put(txn),
+            _ => false,
+        }
+    }
+
     /// Whether a member may answer it from what it has, however old that is. As in etcd that includes
     /// a transaction of nothing but serializable ranges, and so one of nothing.
     pub fn is_serializable(&self) -> bool {
@@ -105,6 +121,15 @@ impl Request {
             _ => false,
         }
     }
+}
+
+/// Whether one of its operations, in either branch, is a put.
+fn txn_may_put(txn: &TxnRequest) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|op| match &op.request {
+        Some(Op::RequestPut(_)) => true,
+        Some(Op::RequestTxn(nested)) => txn_may_put(nested),
+        _ => false,
+    })
 }
 
 /// Whether one of its operations, in either branch, can change a key.

@@ -226,7 +226,19 @@ impl<'a> Check<'a> {
                 return Err(self.accuse(&[before, nth], what));
             }
         }
+        self.refusals_for_space()?;
         self.refusals_of_the_future()
+    }
+
+    /// What takes no room is served where there is none: nobody could make room otherwise.
+    fn refusals_for_space(&self) -> Result<(), Violation> {
+        let wrongly = |operation: &Operation| {
+            operation.answer.is_refused_for_space() && !operation.request.may_grow()
+        };
+        match self.operations.iter().position(wrongly) {
+            Some(nth) => Err(self.accuse(&[nth], "what takes no room is refused for want of it")),
+            None => Ok(()),
+        }
     }
 
     /// A revision that somebody was told of is none of the future for a linearizable read.

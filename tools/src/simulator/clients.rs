@@ -19,6 +19,8 @@ use super::calls::{Call, CallId, Reply};
 use super::settings::{SECOND, Time};
 use crate::checkers::history::{Answer, Operation, Request, Response};
 
+/// The operator, who makes room where it is used up.
+pub(super) const OPERATOR: u32 = u32::MAX;
 /// What begins each key.
 const KEY: &str = "k";
 /// A range that has all keys.
@@ -50,10 +52,20 @@ enum What {
     KeepAlive(i64),
 }
 
+/// Somebody has heard an answer, or gives it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Heard {
+    pub(super) client: u32,
+    /// What it asked for was done.
+    pub(super) is_done: bool,
+}
+
 /// See the module's page.
 #[derive(Debug)]
 pub(super) struct Clients {
     keys: u32,
+    /// Values are longer by fewer bytes than this.
+    padding: usize,
     /// What was asked and heard.
     pub(super) history: Vec<Operation>,
     pub(super) under_way: BTreeMap<CallId, UnderWay>,
@@ -65,12 +77,15 @@ pub(super) struct Clients {
     next_lease: i64,
     /// Compactions that were asked for reach this far.
     pub(super) compacted: i64,
+    /// Requests that were refused because an alarm says that the quota is used up, or there is no room for them.
+    pub(super) refused_for_space: u64,
 }
 
 impl Clients {
-    pub(super) fn new(keys: u32) -> Self {
+    pub(super) fn new(keys: u32, padding: usize) -> Self {
         Self {
             keys,
+            padding,
             history: Vec::new(),
             under_way: BTreeMap::new(),
             next: 1,
@@ -79,6 +94,7 @@ impl Clients {
             leases: BTreeMap::new(),
             next_lease: 1,
             compacted: 0,
+            refused_for_space: 0,
         }
     }
 
@@ -100,16 +116,49 @@ impl Clients {
         (id, call)
     }
 
-    /// An answer has come, or will not: `None`. Returns whose it is, unless it was given up.
+    /// The operator has everything deleted.
+    pub(super) fn delete_all(&mut self, now: Time) -> (CallId, Call) {
+        let (key, range_end) = (ALL.0.into(), ALL.1.into());
+        let delete = DeleteRangeRequest { key, range_end, prev_kv: false };
+        self.operate(Request::DeleteRange(delete), now)
+    }
+
+    /// The operator has everything compacted that anybody has heard of.
+    pub(super) fn compact_all(&mut self, now: Time) -> (CallId, Call) {
+        let revision = self.newest;
+        self.compacted = self.compacted.max(revision);
+        self.operate(Request::Compaction(CompactionRequest { revision, physical: true }), now)
+    }
+
+    /// The operator looks whether puts are served.
+    pub(super) fn try_put(&mut self, now: Time) -> (CallId, Call) {
+        let put = PutRequest {
+            key: format!("{KEY}0").into(),
+            value: self.value(),
+            ..PutRequest::default()
+        };
+        self.operate(Request::Put(put), now)
+    }
+
+    fn operate(&mut self, request: Request, now: Time) -> (CallId, Call) {
+        let (id, call) = (self.next, call_of(&request));
+        self.next += 1;
+        let what = What::Operation(request);
+        self.under_way.insert(id, UnderWay { client: OPERATOR, begun: now, what });
+        (id, call)
+    }
+
+    /// An answer has come, or will not: `None`. Returns who has heard it, unless it was given up.
     pub(super) fn hear(
         &mut self,
         id: CallId,
         now: Time,
         reply: Option<Reply>,
-    ) -> Result<Option<u32>, String> {
+    ) -> Result<Option<Heard>, String> {
         let Some(UnderWay { client, begun, what }) = self.under_way.remove(&id) else {
             return Ok(None);
         };
+        let is_done = matches!(reply, Some(Reply::Written(_)));
         match what {
             What::KeepAlive(lease) => {
                 if let Some(Reply::KeptAlive(Some(_))) = reply {
@@ -121,6 +170,7 @@ impl Clients {
                 if let (Answer::Done(_), Request::LeaseGrant(grant)) = (&answer, &request) {
                     self.note_alive(grant.id, begun)?;
                 }
+                self.refused_for_space += u64::from(answer.is_refused_for_space());
                 let ended = (answer != Answer::Unknown).then_some(now * 1000);
                 let begun = begun * 1000;
                 let operation = Operation { client, begun, ended, request, answer };
@@ -128,7 +178,7 @@ impl Clients {
                 self.history.push(operation);
             }
         }
-        Ok(Some(client))
+        Ok(Some(Heard { client, is_done }))
     }
 
     /// A lease was renewed by a request that began at `begun`.
@@ -151,7 +201,8 @@ impl Clients {
 
     fn value(&mut self) -> Bytes {
         self.values += 1;
-        format!("v{}", self.values).into()
+        let padding = self.values.wrapping_mul(7919) as usize % self.padding;
+        format!("v{}{}", self.values, ".".repeat(padding)).into()
     }
 
     fn any_lease(&self, rng: &mut Rng) -> Option<i64> {

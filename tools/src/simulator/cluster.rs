@@ -2,6 +2,7 @@
 
 mod ending;
 mod injection;
+mod room;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -15,14 +16,16 @@ use urd::store::View;
 use urd::store::lease::LeaseChange;
 use urd_proto::etcdserverpb::Member as Record;
 
+use self::room::Room;
 use super::admin::{self, Admin};
 use super::calls::{Call, CallId, Reply};
-use super::clients::Clients;
+use super::clients::{Clients, Heard, OPERATOR};
 use super::faults::{Counts, Fault};
 use super::member::{Loss, Member, Start};
 use super::network::{self, Network};
 use super::process::{Effects, End, Job, Process, Sent};
 use super::settings::{Canary, MILLISECOND, Settings, Time};
+use super::sites::{Site, Sites};
 use super::truth::Truth;
 use super::watchers::Watchers;
 
@@ -70,6 +73,8 @@ pub(super) struct Cluster {
     watchers: Watchers,
     truth: Truth,
     admin: Admin,
+    room: Room,
+    sites: Rc<Sites>,
     jobs: u64,
     /// What went wrong so far.
     counts: Counts,
@@ -94,10 +99,12 @@ impl Cluster {
             thought_of: 0,
             members: BTreeMap::new(),
             network: Network::new(settings.links.clone()),
-            clients: Clients::new(settings.keys),
+            clients: Clients::new(settings.keys, settings.space.padding),
             watchers: Watchers::new(settings.watchers, splits, &mut rng),
             truth: Truth::default(),
             admin: Admin::new(settings.members),
+            room: Room::default(),
+            sites: Rc::new(Sites::new(&settings.sites, settings.seed)),
             jobs: 0,
             counts: Counts::new(),
             is_calm: false,
@@ -120,7 +127,7 @@ impl Cluster {
 
     /// A machine with an empty disk, whose process starts.
     fn add(&mut self, id: u64) {
-        let member = Member::new(id, &self.settings, &mut self.rng);
+        let member = Member::new(id, &self.settings, &self.sites, &mut self.rng);
         self.members.insert(id, member);
         self.after(0, Event::Start { member: id });
     }
@@ -231,7 +238,9 @@ impl Cluster {
     }
 
     fn follow(&mut self, id: u64, effects: Effects) -> Result<(), String> {
-        let Effects { messages, states, jobs, replies, verdicts, leases, v2, views } = effects;
+        let Effects { messages, states, jobs, replies, verdicts, leases, v2, views, alarms } =
+            effects;
+        self.room.alarms += alarms;
         self.truth.v2_answered.extend(v2);
         for view in views {
             self.truth.observe(id, &view)?;
@@ -312,7 +321,7 @@ impl Cluster {
             // The door is shut to one that was removed.
             return Ok(());
         }
-        let message = network::cross(&message)?;
+        let message = network::cross(&message, self.sites.acts(Site::Bytewise))?;
         match state {
             Some(state) => process.receive(message, &state),
             None => match process.step(message.clone()) {
@@ -410,9 +419,7 @@ impl Cluster {
                 Ok(())
             }
             End::Removed => {
-                member.is_gone = true;
-                member.process = None;
-                member.jobs.clear();
+                member.leave();
                 self.watchers.leave(id);
                 Ok(())
             }
@@ -483,10 +490,15 @@ impl Cluster {
         if self.is_calm {
             return;
         }
+        let (call, what) = self.clients.ask(client, self.now, &mut self.rng);
+        self.send_call(call, what);
+    }
+
+    /// A request is on its way to some member.
+    fn send_call(&mut self, call: CallId, what: Call) {
         let up: Vec<u64> =
             self.members.iter().filter(|(_, it)| !it.is_gone).map(|(id, _)| *id).collect();
         let nth = self.rng.usize(..up.len());
-        let (call, what) = self.clients.ask(client, self.now, &mut self.rng);
         let delay = self.rng.u64(20..500);
         self.after(delay, Event::Call { member: up[nth], call, what });
         self.after(self.settings.patience, Event::Hear { call, reply: None });
@@ -509,9 +521,13 @@ impl Cluster {
     }
 
     fn hear(&mut self, call: CallId, reply: Option<Reply>) -> Result<(), String> {
-        if let Some(client) = self.clients.hear(call, self.now, reply)? {
-            let pause = self.rng.u64(0..2 * self.settings.think);
-            self.after(pause, Event::Ask { client });
+        match self.clients.hear(call, self.now, reply)? {
+            Some(Heard { client: OPERATOR, is_done }) => self.room.heard(call, is_done),
+            Some(Heard { client, .. }) => {
+                let pause = self.rng.u64(0..2 * self.settings.think);
+                self.after(pause, Event::Ask { client });
+            }
+            None => {}
         }
         Ok(())
     }
@@ -531,7 +547,7 @@ impl Cluster {
             }
         }
         self.stop_removed();
-        self.disarm();
+        self.make_room();
         self.after(self.settings.tick, Event::Admin);
         let leaders: Vec<u64> = self.members.keys().copied().collect();
         leaders.into_iter().try_for_each(|id| self.work(id))
@@ -548,9 +564,7 @@ impl Cluster {
             .collect();
         for id in removed {
             if let Some(member) = self.members.get_mut(&id) {
-                member.is_gone = true;
-                member.process = None;
-                member.jobs.clear();
+                member.leave();
             }
             self.watchers.leave(id);
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use urd::ids::{Index, MemberId};
-use urd::raft::{Options, entry};
+use urd::raft::{Flow, Options, entry};
 use urd::store::Store;
 use urd::tree::checkpoint::{self, CheckpointFile};
 use urd::tree::{Counted, Read, Tree};
@@ -19,11 +19,19 @@ use urd_wal::{Log, Recovered, Waiting};
 
 use super::process::{CHECKPOINT, Job, MemberDriver, Process};
 use super::settings::{Canary, Settings, Time};
+use super::sites::{Site, Sites};
 
 /// Blocks of the disks.
 const BLOCK: u32 = 4096;
 /// The record of the tree that begins with the index of the last applied entry.
 const META_KEY: &[u8] = &[3];
+/// The smallest segment of a log with such blocks.
+pub(super) const SEGMENT_BYTES_MIN: u32 = 16 * BLOCK;
+/// Entries in one message have so many bytes, so that the log has room for them. What is in a real one fits a real segment.
+const MESSAGE_BYTES: u64 = SEGMENT_BYTES_MIN as u64 / 4;
+
+/// Polls that a late flush may take.
+const FLUSH_POLLS: u32 = 100;
 
 /// How a process is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +75,11 @@ pub(super) struct Member {
     pub(super) is_gone: bool,
     /// Of a million, by how many its clock runs fast.
     pub(super) drift: i64,
+    sites: Rc<Sites>,
 }
 
 impl Member {
-    pub(super) fn new(id: u64, settings: &Settings, rng: &mut Rng) -> Self {
+    pub(super) fn new(id: u64, settings: &Settings, sites: &Rc<Sites>, rng: &mut Rng) -> Self {
         let drift = i64::from(settings.drift);
         let too_fast = if settings.canary == Some(Canary::FastClocks) { 2_000_000 } else { 0 };
         let member = Self {
@@ -87,6 +96,7 @@ impl Member {
             hurt: None,
             is_gone: false,
             drift: rng.i64(-drift..=drift) + too_fast,
+            sites: Rc::clone(sites),
         };
         member.set_up_disk(settings, rng);
         member
@@ -95,6 +105,9 @@ impl Member {
     fn set_up_disk(&self, settings: &Settings, rng: &mut Rng) {
         self.disk.set_latency(settings.disk_polls, rng.u64(..));
         self.disk.set_lying(settings.canary == Some(Canary::AckBeforeDurable));
+        if self.sites.acts(Site::LateFlushes) {
+            self.disk.set_flush_latency(FLUSH_POLLS);
+        }
     }
 
     /// Its monotonic clock.
@@ -125,6 +138,14 @@ impl Member {
             self.disk.set_lying(false);
             self.judge_lies(&before, settings);
         }
+    }
+
+    /// It is a member no more. Nobody will look at its disk again.
+    pub(super) fn leave(&mut self) {
+        self.is_gone = true;
+        self.process = None;
+        self.jobs.clear();
+        self.disk = MemoryDisk::new(BLOCK);
     }
 
     /// Whether its log still has what its disk had said was durable. No promise holds on a medium that lies: a member that
@@ -178,7 +199,12 @@ impl Member {
     ) -> Start {
         self.life += 1;
         let options = self.options(settings);
-        let opening = Opening { id: self.id, first, settings, flipped: self.is_flipped };
+        let segment_bytes = match self.sites.acts(Site::SmallSegments) {
+            true => SEGMENT_BYTES_MIN,
+            false => settings.segment_bytes,
+        };
+        let flipped = self.is_flipped;
+        let opening = Opening { id: self.id, first, settings, segment_bytes, flipped };
         let opened = drive(&self.disk, opening.open(&self.disk, options, rng));
         match opened {
             None => Start::Lost,
@@ -188,8 +214,10 @@ impl Member {
                     return Start::Refused(fatal.to_string());
                 }
                 self.is_flipped = false;
-                let (settings, disk) = (Rc::clone(settings), self.disk.clone());
-                self.process = Some(Process::new(self.id, settings, driver, disk, file, now));
+                let (settings, sites) = (Rc::clone(settings), Rc::clone(&self.sites));
+                let disk = self.disk.clone();
+                let process = Process::new(self.id, settings, sites, driver, disk, file, now);
+                self.process = Some(process);
                 Start::Runs
             }
         }
@@ -206,7 +234,21 @@ impl Member {
             pre_vote: settings.pre_vote,
             start,
             request_ticks: settings.patience / settings.tick,
-            window_entries: settings.window_entries,
+            window_entries: match self.sites.acts(Site::NoWindow) {
+                true => 0,
+                false => settings.window_entries,
+            },
+            flow: self.flow(settings),
+        }
+    }
+
+    fn flow(&self, settings: &Settings) -> Flow {
+        if self.sites.acts(Site::NarrowFlow) {
+            return Flow { message_bytes: 0, appends_in_flight: 2, apply_bytes: 1 };
+        }
+        match settings.space.is_bounded() {
+            true => Flow { message_bytes: MESSAGE_BYTES, ..Flow::default() },
+            false => Flow::default(),
         }
     }
 }
@@ -241,6 +283,7 @@ struct Opening<'a> {
     id: u64,
     first: &'a [Record],
     settings: &'a Settings,
+    segment_bytes: u32,
     /// Whether all pages are verified, as an operator would.
     flipped: bool,
 }
@@ -262,8 +305,8 @@ impl Opening<'_> {
             opened.tree.check().map_err(|damage| opened.tree.describe(&damage))?;
         }
         let mut store = Store::open(opened.tree).map_err(|fault| fault.to_string())?;
-        let segment_bytes = self.settings.segment_bytes;
-        let options_of_log = urd_wal::Options { segment_bytes, salt: rng.u64(..) };
+        let options_of_log =
+            urd_wal::Options { segment_bytes: self.segment_bytes, salt: rng.u64(..) };
         let (mut log, mut recovered) =
             Log::open(disk.clone(), options_of_log).await.map_err(|error| error.to_string())?;
         match self.settings.canary {

@@ -13,6 +13,11 @@
 //!   come of it. A member so hurt is removed and replaced by another one. So is one whose disk had lied, and lost what it
 //!   had said was durable: nothing is promised for that one, but the others lose nothing by it.
 //!
+//! Some seeds draw a quota that is soon used up. Members refuse what takes room, and raise the alarm, by the same rules
+//! as the services (`urd::api::quota`); the operator deletes, compacts, defragments and disarms (`cluster/room`); and in the
+//! end, as in every run, a put must be served. Half of the seeds draw [`sites`], where the real code does what it hardly
+//! ever does. A report counts both.
+//!
 //! What it leaves out: the members' connections (but for their frames and what they refuse) and the shards with their
 //! sockets, which run on an executor of their own; `torture` has those. The pass of the log shard is made here in the same order
 //! ([`process`](self)), of the same parts. Disks do not misplace writes that they said were durable.
@@ -27,6 +32,7 @@ mod network;
 mod process;
 pub mod scenarios;
 mod settings;
+pub mod sites;
 #[cfg(test)]
 mod tests;
 mod truth;
@@ -41,7 +47,8 @@ use urd_proto::mvccpb::Event;
 use crate::checkers::history::Operation;
 
 pub use self::faults::{Counts, Fault};
-pub use self::settings::{Canary, Faults, Links, Settings, Time};
+pub use self::settings::{Canary, Faults, Links, Settings, Space, Time};
+pub use self::sites::Site;
 
 /// What a run, or many, came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +65,11 @@ pub struct Report {
     pub events_watched: u64,
     /// Faults by kind.
     pub faults: Counts,
+    /// What was done at sites.
+    pub sites: sites::Counts,
+    /// Requests that were refused because the quota is used up, alarms raised for it, and how often all were disarmed
+    /// once there was room again.
+    pub space: [u64; 3],
     /// Messages lost, doubled and kept back.
     pub messages: [u64; 3],
     /// Processes started.
@@ -77,6 +89,12 @@ impl AddAssign<&Report> for Report {
         self.events_watched += other.events_watched;
         for (fault, count) in &other.faults {
             *self.faults.entry(*fault).or_default() += count;
+        }
+        for (site, count) in &other.sites {
+            *self.sites.entry(*site).or_default() += count;
+        }
+        for (sum, count) in self.space.iter_mut().zip(other.space) {
+            *sum += count;
         }
         for (sum, count) in self.messages.iter_mut().zip(other.messages) {
             *sum += count;

@@ -13,7 +13,8 @@ use urd::raft::transport::{self, probe};
 use super::settings::{Links, Time};
 
 /// What `message` is at its other end: its bytes go through the frames and rules of the members' connections.
-pub(super) fn cross(message: &Message) -> Result<Message, String> {
+/// With `bytewise` they are received one by one.
+pub(super) fn cross(message: &Message, bytewise: bool) -> Result<Message, String> {
     let (from, to) = (MemberId(message.from), MemberId(message.to));
     let refused = |what: &dyn Display| format!("{message:?} is refused: {what}");
     let bytes = message.write_to_bytes().map_err(|error| refused(&error))?;
@@ -21,7 +22,8 @@ pub(super) fn cross(message: &Message) -> Result<Message, String> {
         return transport::announcement(&bytes, from, to).map_err(|what| refused(&what));
     }
     let frame = probe::frame(probe::MESSAGE, &bytes).ok_or_else(|| refused(&"no frame"))?;
-    match probe::hear(&frame, from, to) {
+    let piece = if bytewise { 1 } else { frame.len() };
+    match probe::hear_pieces(frame.chunks(piece), from, to) {
         (mut heard, None) => match heard.pop() {
             Some(Heard::Message(message)) => Ok(message),
             other => Err(refused(&format!("{other:?}"))),

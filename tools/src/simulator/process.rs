@@ -1,10 +1,13 @@
 //! One member's process: the real driver, log, store, tree, lessor and watch hub, on a disk in memory, in the order of the
 //! log shard's pass. What it wants of the world it leaves in [`Effects`]; what a disk is at is a [`Job`].
 
+mod space;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Instant;
 
 use fastrand::Rng;
@@ -21,22 +24,29 @@ use urd::store::lease::LeaseChange;
 use urd::store::{Outcome, Response, Store, Sweep, View, v2};
 use urd::tree::checkpoint::{self, CheckpointFile, Opened, Written};
 use urd::tree::import::{Import, Incoming};
-use urd_proto::etcdserverpb::alarm_request::AlarmAction;
-use urd_proto::etcdserverpb::{AlarmRequest, AlarmType, Member, RangeRequest};
+use urd_proto::etcdserverpb::{Member, RangeRequest};
 use urd_wal::disk::memory::MemoryDisk;
 use urd_wal::{Completed, Prepared, Waiting, WriteError};
 
+use self::space::no_space;
 use super::calls::{Call, CallId, Reply};
 use super::settings::{Canary, Settings};
-use super::v2::{HISTORY, Traffic};
+use super::sites::{Site, Sites};
+use super::v2::Traffic;
 
 /// The checkpoint's file.
 pub(super) const CHECKPOINT: &str = "checkpoint";
+/// Requests are gathered for one entry up to this size, so that one fits into the smallest segment.
+const BATCH_BYTES: usize = 16 << 10;
+/// What is called a page where it does not matter.
+const PAGE_BYTES: usize = 4096;
 
 /// Whose a request is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Owner {
     Call(CallId),
+    /// The alarm that is raised before this one is refused.
+    Refusal(CallId),
     /// In this term.
     Lessor(Term),
     /// The member's own request about v2's keys.
@@ -132,6 +142,8 @@ pub(super) struct Effects {
     pub(super) v2: Vec<v2::Event>,
     /// In the order in which they were published.
     pub(super) views: Vec<View>,
+    /// Alarms that were raised because the quota is used up.
+    pub(super) alarms: u64,
 }
 
 /// What turns leave to be answered once it is published.
@@ -147,12 +159,17 @@ struct Applied {
 pub(super) struct Process {
     id: u64,
     settings: Rc<Settings>,
+    sites: Rc<Sites>,
     pub(super) driver: MemberDriver,
     disk: MemoryDisk,
     file: Rc<CheckpointFile<MemoryDisk>>,
     /// What was published last.
     pub(super) view: View,
+    /// Bytes of its tree that are in use.
+    pub(super) bytes_in_use: u64,
     pub(super) hub: Hub,
+    /// It does, for those who take fragments.
+    pub(super) splits_responses: bool,
     lessor: Lessor<CallId>,
     /// The term in which the lessor was told last that this member leads.
     lessor_term: Term,
@@ -183,23 +200,30 @@ impl Process {
     pub(super) fn new(
         id: u64,
         settings: Rc<Settings>,
+        sites: Rc<Sites>,
         mut driver: MemberDriver,
         disk: MemoryDisk,
         file: CheckpointFile<MemoryDisk>,
         now: Instant,
     ) -> Self {
         let view = driver.publish();
+        let splits_responses = sites.acts(Site::Fragments);
+        let mut hub = Hub::new(if splits_responses { 1 } else { usize::MAX });
+        if sites.acts(Site::SmallOutbox) {
+            hub.bound_outboxes(1);
+        }
         Self {
             id,
-            settings,
+            bytes_in_use: driver.statistics().bytes_in_use,
+            splits_responses,
             driver,
             disk,
             file: Rc::new(file),
-            hub: Hub::new(usize::MAX),
+            hub,
             lessor: Lessor::new(now),
             lessor_term: Term(0),
-            traffic: Traffic::new(id, now),
-            v2_expiry: V2Expiry::new(HISTORY),
+            traffic: Traffic::new(id, now, settings.space.v2_history),
+            v2_expiry: V2Expiry::new(settings.space.v2_history),
             queue: VecDeque::new(),
             readers: Vec::new(),
             defragment: None,
@@ -215,6 +239,8 @@ impl Process {
             wants_checkpoint: false,
             effects: Effects { views: vec![view.clone()], ..Effects::default() },
             view,
+            settings,
+            sites,
         }
     }
 
@@ -236,6 +262,15 @@ impl Process {
                 self.effects.replies.push((id, Reply::Refused("not leader".to_owned())));
             }
             Call::KeepAlive(lease) => self.readers.push(Reader::KeepAlive(id, lease)),
+            Call::Write(command) if self.has_no_room(&command) => {
+                if self.settings.canary == Some(Canary::CarryOutRefused) {
+                    self.enqueue(Owner::Nobody, &command);
+                }
+                match self.raise_alarm(Owner::Refusal(id)) {
+                    true => {}
+                    false => self.effects.replies.push((id, no_space())),
+                }
+            }
             Call::Write(command) => self.enqueue(Owner::Call(id), &command),
         }
     }
@@ -262,12 +297,6 @@ impl Process {
         proposed
     }
 
-    /// An alarm of a member is raised, or disarmed.
-    pub(super) fn set_alarm(&mut self, member_id: u64, action: AlarmAction) {
-        let (action, alarm) = (action.into(), AlarmType::Nospace.into());
-        self.enqueue(Owner::Nobody, &Command::Alarm(AlarmRequest { action, member_id, alarm }));
-    }
-
     /// An operator wants a defragmentation.
     pub(super) fn ask_defragment(&mut self) {
         self.asked.ask();
@@ -291,7 +320,10 @@ impl Process {
         }
         if is_busy && self.driver.can_propose() {
             for command in self.traffic.tick(now) {
-                self.enqueue(Owner::V2, &command);
+                match self.has_no_room(&command) {
+                    true => _ = self.raise_alarm(Owner::Nobody),
+                    false => self.enqueue(Owner::V2, &command),
+                }
             }
         }
         let (late, again) = self.driver.tick();
@@ -310,9 +342,10 @@ impl Process {
             return Ok(false);
         }
         let mut applied = Applied::default();
+        let mut more = self.hold_back();
         self.turn(rng, &mut applied)?;
-        self.start_reads();
-        let mut more = self.propose_about_leases(now);
+        more |= self.start_reads();
+        more |= self.propose_about_leases(now);
         self.propose_v2_expiry(now);
         self.tell_name();
         while self.propose(now, rng) {
@@ -331,7 +364,7 @@ impl Process {
             Err(unavailable) => (call, Reply::Refused(unavailable.to_string())),
         });
         self.effects.replies.extend(answers);
-        more |= !self.driver.tidy();
+        more |= self.tidy();
         self.prepare(now);
         self.begin_install();
         if !self.is_installing {
@@ -343,10 +376,29 @@ impl Process {
         }
     }
 
+    /// What is committed may have to wait for its pages, as in the log shard. True when it does.
+    fn hold_back(&mut self) -> bool {
+        let holds = !self.driver.unapplied().is_empty() && self.sites.acts(Site::HeldBack);
+        let limit = match holds {
+            true => self.driver.applied().0 + self.sites.below(2),
+            false => u64::MAX,
+        };
+        self.driver.set_apply_limit(Index(limit));
+        holds
+    }
+
+    fn tidy(&mut self) -> bool {
+        let is_late = self.driver.is_checkpointing() && self.sites.acts(Site::LateTidying);
+        is_late || !self.driver.tidy()
+    }
+
     /// A slice of a compaction, unless watchers have yet to look at what it takes away.
     fn sweep(&mut self, rng: &mut Rng) -> bool {
         let Some(Sweep { target, .. }) = self.driver.pending_sweep() else { return false };
         if !self.hub.is_empty() && self.hub.next() < target {
+            return true;
+        }
+        if self.sites.acts(Site::LateSweep) {
             return true;
         }
         !self.driver.compact_slice(rng.usize(1..=self.settings.slice_max))
@@ -369,13 +421,18 @@ impl Process {
         }
     }
 
-    fn start_reads(&mut self) {
+    /// True when they are to be started in the next pass.
+    fn start_reads(&mut self) -> bool {
         if !self.readers.is_empty() && self.driver.can_read() {
+            if self.sites.acts(Site::LateRound) {
+                return true;
+            }
             let readers = std::mem::take(&mut self.readers);
             if let Err((_, readers)) = self.driver.read_index(readers) {
                 self.readers = readers;
             }
         }
+        false
     }
 
     fn propose_about_leases(&mut self, now: Instant) -> bool {
@@ -416,7 +473,10 @@ impl Process {
         }
         let Some((owner, mut batch)) = self.queue.pop_front() else { return false };
         let mut parts = vec![Part { owner, requests: batch.len() }];
-        while parts.len() < self.settings.batch_max
+        let is_cut = !self.queue.is_empty() && self.sites.acts(Site::OneRequest);
+        let most = if is_cut { 1 } else { self.settings.batch_max };
+        while parts.len() < most
+            && batch.byte_len() < BATCH_BYTES
             && let Some((owner, next)) = self.queue.pop_front()
         {
             parts.push(Part { owner, requests: next.len() });
@@ -447,6 +507,7 @@ impl Process {
                 Owner::Lessor(term) if self.is_lessors_term(term) => {
                     self.lessor.failed(now, Unavailable::NoSpace);
                 }
+                Owner::Refusal(call) => self.effects.replies.push((call, no_space())),
                 Owner::V2Expiry => self.v2_expiry.failed(now),
                 Owner::Lessor(_) | Owner::V2 | Owner::Nobody => {}
             }
@@ -458,6 +519,7 @@ impl Process {
         for Part { owner, .. } in parts {
             match owner {
                 Owner::Call(call) => self.effects.replies.push((call, Reply::Unknown)),
+                Owner::Refusal(call) => self.effects.replies.push((call, no_space())),
                 Owner::Lessor(term) if self.is_lessors_term(term) => {
                     self.lessor.failed(now, Unavailable::LeaderChanged);
                 }
@@ -471,6 +533,7 @@ impl Process {
     fn publish(&mut self) {
         let (applied, before) = (self.driver.applied(), self.view.applied());
         self.view = self.driver.publish();
+        self.bytes_in_use = self.driver.statistics().bytes_in_use;
         if applied != before {
             self.effects.views.push(self.view.clone());
         }
@@ -503,6 +566,7 @@ impl Process {
             for Part { owner, requests } in parts {
                 let own: Vec<Outcome> = outcomes.by_ref().take(requests).collect();
                 match (owner, own.into_iter().next()) {
+                    (Owner::Refusal(call), _) => self.effects.replies.push((call, no_space())),
                     (Owner::Call(call), Some(Ok(response))) => {
                         self.effects.replies.push((call, Reply::Written(response)));
                     }
@@ -544,7 +608,12 @@ impl Process {
         self.prepare_from = None;
         if let Some(prepare) = self.driver.log().prepare() {
             self.is_preparing = true;
-            let future = Box::pin(async move { Done::Prepared(prepare.run().await) });
+            let is_late = self.sites.acts(Site::LateSegment);
+            let polls = if is_late { self.sites.below(200) } else { 0 };
+            let future = Box::pin(async move {
+                wait(polls).await;
+                Done::Prepared(prepare.run().await)
+            });
             self.effects.jobs.push(Job { future, receives_from: None });
         }
     }
@@ -576,7 +645,11 @@ impl Process {
         let is_due = self.driver.since_checkpoint().entries >= self.settings.checkpoint_entries
             && self.checkpoint_from.is_none_or(|from| now >= from);
         let is_wanted = self.wanted.is_some() || std::mem::take(&mut self.wants_checkpoint);
-        if self.driver.is_checkpointing() || !(is_due || is_wanted) {
+        if self.driver.is_checkpointing() {
+            return;
+        }
+        let may_be_due = !is_due && !is_wanted && self.driver.since_checkpoint().entries > 0;
+        if !(is_due || is_wanted || (may_be_due && self.sites.acts(Site::DueCheckpoint))) {
             return;
         }
         let cut = self.wanted.take().unwrap_or(false);
@@ -604,6 +677,9 @@ impl Process {
         }
         self.receives = Some(sent);
         let (disk, mut export) = (self.disk.clone(), state.export());
+        if self.sites.acts(Site::SmallPieces) {
+            export = export.in_chunks_of(PAGE_BYTES);
+        }
         let arrive = async move {
             let mut import =
                 Import::begin(disk, CHECKPOINT).await.map_err(|error| error.to_string())?;
@@ -686,6 +762,18 @@ impl Process {
         self.effects.verdicts.extend(self.receives.take().map(|sent| (sent, true)));
         Ok(())
     }
+}
+
+/// Ends when it was polled so often.
+async fn wait(mut polls: u64) {
+    std::future::poll_fn(|_| match polls.checked_sub(1) {
+        Some(left) => {
+            polls = left;
+            Poll::Pending
+        }
+        None => Poll::Ready(()),
+    })
+    .await;
 }
 
 fn read(view: &View, request: &RangeRequest) -> Reply {

@@ -4,7 +4,8 @@
 //! differ) cannot apply before there is auth. Two, 18055 and 20271, were of a file swapped in beneath another swap or a
 //! defragmentation; Urd has one owner of file and store, who does one of these at a time, and they are here all the same.
 
-use super::settings::{Faults, Links, MILLISECOND, Settings};
+use super::settings::{Faults, Links, MILLISECOND, Settings, Space};
+use super::sites;
 
 /// A named scenario.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,7 @@ impl Scenario {
         settings.links = Links { lost: 0, doubled: 0, late: 0, ..settings.links };
         settings.faults = Faults { interval: 5 * settings.tick, ..Faults::default() };
         settings.members = 3;
+        (settings.space, settings.sites) = (Space::default(), sites::Odds::new());
         (self.shape)(&mut settings);
         settings
     }
@@ -181,6 +183,22 @@ pub const ALL: &[Scenario] = &[
         shape: |settings| {
             busy(settings);
             (settings.faults.no_space, settings.faults.kill, settings.faults.transfer) = (10, 3, 3);
+        },
+    },
+    Scenario {
+        name: "the-quota-is-used-up",
+        shape: |settings| {
+            settings.fill_up();
+            (settings.faults.kill, settings.faults.transfer, settings.faults.isolate) = (3, 3, 3);
+        },
+    },
+    Scenario {
+        name: "what-is-rare-happens-all-the-time",
+        shape: |settings| {
+            busy(settings);
+            settings.sites = sites::all();
+            (settings.watchers, settings.faults.kill, settings.faults.isolate) = (6, 5, 5);
+            settings.faults.power = 5;
         },
     },
 ];

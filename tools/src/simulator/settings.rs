@@ -2,6 +2,10 @@
 
 use fastrand::Rng;
 
+use super::member::SEGMENT_BYTES_MIN;
+use super::sites;
+use super::v2::HISTORY;
+
 /// Microseconds since the run began.
 pub type Time = u64;
 
@@ -30,6 +34,8 @@ pub enum Canary {
     StaleRead,
     /// All clocks of members run three times too fast, so that leases end early.
     FastClocks,
+    /// What is refused for want of room is carried out all the same.
+    CarryOutRefused,
 }
 
 /// How messages travel.
@@ -147,6 +153,51 @@ pub struct Settings {
     pub faults: Faults,
     /// What is planted.
     pub canary: Option<Canary>,
+    /// See there.
+    pub space: Space,
+    /// See there.
+    pub sites: sites::Odds,
+}
+
+/// How much there is room for, and how much is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    /// `--quota-backend-bytes` of each member, as the flag has it: 0 for none.
+    pub quota_bytes: i64,
+    /// Values have fewer bytes than this beyond those that make them differ.
+    pub padding: usize,
+    /// Events of v2 that are kept.
+    pub v2_history: u64,
+}
+
+impl Default for Space {
+    fn default() -> Self {
+        Self { quota_bytes: 0, padding: 1, v2_history: HISTORY }
+    }
+}
+
+impl Space {
+    fn of(rng: &mut Rng) -> Self {
+        match rng.u32(0..4) {
+            0 => Self::small(rng),
+            _ => Self::default(),
+        }
+    }
+
+    /// So little that it is used up now and then, and that what is left of everything once it was deleted and compacted
+    /// takes a part of it only.
+    fn small(rng: &mut Rng) -> Self {
+        Self {
+            quota_bytes: rng.i64(24..50) * 4096,
+            padding: rng.usize(1000..4000),
+            v2_history: rng.u64(1..50),
+        }
+    }
+
+    /// Whether it may be used up.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.quota_bytes > 0
+    }
 }
 
 impl Settings {
@@ -178,16 +229,33 @@ impl Settings {
             links: Links::of(&mut rng, tick),
             faults: Faults::of(&mut rng, tick),
             canary,
+            space: Space::default(),
+            sites: sites::Odds::new(),
         };
         settings.faults.draw_later_kinds(&mut rng);
+        // A planted bug comes to light soonest in the plainest of runs.
+        if canary.is_none() {
+            settings.space = Space::of(&mut rng);
+            settings.sites = sites::draw(&mut rng);
+        }
         // Segments of 16 blocks at least.
-        settings.segment_bytes = settings.segment_bytes.max(64 << 10);
+        settings.segment_bytes = settings.segment_bytes.max(SEGMENT_BYTES_MIN);
         settings.sharpen();
         settings
     }
 
+    /// Many clients write large values where there is little room.
+    pub(super) fn fill_up(&mut self) {
+        self.space = Space { quota_bytes: 24 * 4096, padding: 4000, v2_history: 10 };
+        (self.clients, self.think) = (20, 2 * MILLISECOND);
+        (self.disk_delay, self.disk_polls) = (50, 1);
+    }
+
     /// More of the faults that bring a planted bug to light.
     fn sharpen(&mut self) {
+        if self.canary == Some(Canary::CarryOutRefused) {
+            return self.fill_up();
+        }
         let faults = &mut self.faults;
         match self.canary {
             Some(Canary::AckBeforeDurable) => {
@@ -211,7 +279,9 @@ impl Settings {
                 (faults.kill, faults.power) = (20, 10);
             }
             Some(Canary::StaleRead) => self.members = self.members.max(3),
-            Some(Canary::SplitRevision | Canary::FastClocks) | None => return,
+            Some(Canary::SplitRevision | Canary::FastClocks | Canary::CarryOutRefused) | None => {
+                return;
+            }
         }
         if faults.interval == 0 || self.canary.is_some() {
             faults.interval = 4 * self.tick;

@@ -32,8 +32,12 @@ fn nothing_is_violated_by_what_once_went_wrong_in_etcd() {
     for scenario in scenarios::ALL {
         let mut settings = scenario.settings(0);
         settings.duration = settings.duration.min(SECOND);
-        if let Err(failure) = run(settings) {
-            panic!("{}: {failure}", scenario.name);
+        match run(settings) {
+            Ok(report) if scenario.name == "the-quota-is-used-up" => {
+                assert!(report.space.iter().all(|count| *count > 0), "{:?}", report.space);
+            }
+            Ok(_) => {}
+            Err(failure) => panic!("{}: {failure}", scenario.name),
         }
     }
 }
@@ -86,6 +90,11 @@ fn finds_a_read_of_what_is_old() {
 #[test]
 fn finds_clocks_that_are_too_fast() {
     finds(Canary::FastClocks, 200);
+}
+
+#[test]
+fn finds_what_is_carried_out_though_it_was_refused() {
+    finds(Canary::CarryOutRefused, 200);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use urd::store::View;
 use urd::store::command::Command;
 use urd::store::v2::{Action, Event, Request};
 
-/// All events are kept, so that each acknowledged one can be looked for.
+/// All events are kept, so that each acknowledged one can be looked for; unless space is scarce.
 pub(super) const HISTORY: u64 = 1 << 20;
 
 /// Fewer than so many requests come with a tick.
@@ -37,11 +37,12 @@ const ACTIONS: &[Action] = &[
 pub(super) struct Traffic {
     rng: Rng,
     begin: Instant,
+    history: u64,
 }
 
 impl Traffic {
-    pub(super) fn new(member: u64, now: Instant) -> Self {
-        Self { rng: Rng::with_seed(member), begin: now }
+    pub(super) fn new(member: u64, now: Instant, history: u64) -> Self {
+        Self { rng: Rng::with_seed(member), begin: now, history }
     }
 
     /// A member's time, in nanoseconds of Unix time.
@@ -72,21 +73,41 @@ impl Traffic {
             prev_index: 0,
             expiration: expires.then(|| unix + rng.i64(0..2 * SECOND)),
             now: unix,
-            history: HISTORY,
+            history: self.history,
             auth: false,
         }
     }
+
+    /// What takes away all that there may be.
+    pub(super) fn delete_all(&mut self, now: Instant) -> Vec<Command> {
+        let delete = |path: &&str| Request {
+            action: Action::Delete.into(),
+            path: (*path).to_owned(),
+            dir: true,
+            recursive: true,
+            now: self.unix(now),
+            history: self.history,
+            ..Request::default()
+        };
+        PATHS
+            .iter()
+            .filter(|path| path.matches('/').count() == 1)
+            .map(delete)
+            .map(Command::V2)
+            .collect()
+    }
 }
 
-/// Whether a state has the events of all requests that were answered before.
-pub(super) fn check(view: &View, answered: &[Event]) -> Result<(), String> {
+/// Whether a state has the events of all requests that were answered before, of which the last `history` are kept.
+pub(super) fn check(view: &View, answered: &[Event], history: u64) -> Result<(), String> {
     let mut events = Vec::new();
-    view.v2_for_each_event(1, usize::MAX, |seen| {
+    let first = (view.v2_index() + 1).saturating_sub(history).max(1);
+    view.v2_for_each_event(first, usize::MAX, |seen| {
         events.push(seen.event());
         true
     })
     .map_err(|error| format!("v2's events are not kept: {error}"))?;
-    for event in answered {
+    for event in answered.iter().filter(|event| event.index >= first) {
         let found = events.binary_search_by_key(&event.index, |event| event.index).ok();
         let found = found.and_then(|at| events.get(at));
         if found != Some(event) {

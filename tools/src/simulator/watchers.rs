@@ -132,7 +132,8 @@ impl Watcher {
             Some(told) => told + 1,
             None => self.request.start_revision * rng.i64(0..2),
         };
-        let request = WatchCreateRequest { start_revision, ..self.request.clone() };
+        let fragment = process.splits_responses && rng.bool();
+        let request = WatchCreateRequest { start_revision, fragment, ..self.request.clone() };
         let stream = process.hub.open();
         process.hub.create(stream, &request, &process.view);
         let filters =
@@ -144,7 +145,7 @@ impl Watcher {
             prev_kv: request.prev_kv,
             filters: filters.collect(),
             progress_notify: request.progress_notify,
-            fragment: false,
+            fragment: request.fragment,
             responses: Vec::new(),
             resumed_from,
         };
@@ -159,9 +160,11 @@ impl Watcher {
             let response = WatchResponse::decode(message.into_payload())
                 .map_err(|error| format!("a watcher hears what is no response: {error}"))?;
             is_over |= response.canceled;
-            if let Some(newest) = response.events.iter().map(revision_of).max() {
-                self.told = self.told.max(newest);
-                self.resumes = true;
+            let newest = response.events.iter().map(revision_of).max();
+            // Of the last revision of a fragment there may be more to come.
+            if let Some(told) = newest.map(|newest| newest - i64::from(response.fragment)) {
+                self.told = self.told.max(told);
+                self.resumes |= self.told > 0;
             }
             if response.canceled && response.compact_revision > 0 {
                 // What it lacks is gone: it begins anew there, as clients do.

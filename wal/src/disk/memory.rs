@@ -17,10 +17,13 @@
 //! | flipped bits | [`MemoryDisk::corrupt`] | refuse to open |
 //! | a full disk | [`MemoryDisk::set_capacity`] | refuse before it accepts |
 //! | slow, reordered completions | [`MemoryDisk::set_latency`] | acknowledge in order |
+//! | late flushes | [`MemoryDisk::set_flush_latency`] | keep all acknowledged |
 //!
 //! Every choice is drawn from a seed, so a run can be repeated. Works in any executor and needs no
 //! clock. Does not model: a sector that changes after it became durable without being written,
 //! other than by `corrupt`.
+
+mod random;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -31,6 +34,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::Poll;
 
+use self::random::Random;
 use super::{Disk, File, Listed, ReadDisk};
 
 /// What a device writes as one: a torn write is torn between two of these.
@@ -128,6 +132,16 @@ enum Change {
     Unlink { name: String, inode: Inode },
 }
 
+impl Change {
+    fn inode(&self) -> Inode {
+        match self {
+            Change::Link { inode, .. }
+            | Change::Rename { inode, .. }
+            | Change::Unlink { inode, .. } => *inode,
+        }
+    }
+}
+
 struct State {
     block: u32,
     files: BTreeMap<Inode, Content>,
@@ -143,33 +157,13 @@ struct State {
     capacity: u64,
     /// How often a write is polled before it is done, at most, and what that is drawn from.
     latency: u32,
+    /// How often a flush is, at most.
+    flush_latency: u32,
     random: Random,
     /// In how many operations a write whose process is gone arrives once.
     orphan_odds: u64,
     /// See [`MemoryDisk::set_lying`].
     lies: bool,
-}
-
-/// A generator of its own (splitmix64), because a simulator wants nothing but its seed to matter.
-#[derive(Clone)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn coin(&mut self) -> bool {
-        self.next() & 1 == 1
-    }
 }
 
 impl MemoryDisk {
@@ -188,6 +182,7 @@ impl MemoryDisk {
             faults: BTreeMap::new(),
             capacity: u64::MAX,
             latency: 0,
+            flush_latency: 0,
             random: Random(0),
             orphan_odds: 1,
             lies: false,
@@ -227,6 +222,11 @@ impl MemoryDisk {
         let mut state = self.state.borrow_mut();
         state.latency = polls;
         state.random = Random(seed);
+    }
+
+    /// Lets each flush take up to `polls` polls. What is written meanwhile it need not make durable.
+    pub fn set_flush_latency(&self, polls: u32) {
+        self.state.borrow_mut().flush_latency = polls;
     }
 
     /// Lets writes that were to be durable when they return be seen, and be lost by a power cut all the same, as a medium
@@ -365,7 +365,39 @@ async fn alive(state: &Rc<RefCell<State>>) {
     poll_fn(|_| if state.borrow().crashed() { Poll::Pending } else { Poll::Ready(()) }).await;
 }
 
+/// Waits for so many polls, and for ever once the power is cut.
+async fn wait(state: &Rc<RefCell<State>>, mut polls: u64) {
+    poll_fn(|context| {
+        if state.borrow().crashed() {
+            return Poll::Pending;
+        }
+        if polls == 0 {
+            return Poll::Ready(());
+        }
+        polls -= 1;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 impl State {
+    /// How many polls the next flush takes.
+    fn draw_flush(&mut self) -> u64 {
+        match u64::from(self.flush_latency) {
+            0 => 0,
+            most => self.random.below(most + 1),
+        }
+    }
+
+    /// What no name leads to any more, nor will after a power cut, is gone.
+    fn forget_unnamed(&mut self) {
+        let State { files, names, names_durable, changes, .. } = self;
+        let mut named: Vec<Inode> = names.values().chain(names_durable.values()).copied().collect();
+        named.extend(changes.iter().map(Change::inode));
+        files.retain(|inode, _| named.contains(inode));
+    }
+
     fn inode(&mut self) -> Inode {
         self.inode_next += 1;
         Inode(self.inode_next - 1)
@@ -414,7 +446,6 @@ impl Content {
         }
     }
 
-    /// Lets readers see a piece.
     /// Makes an image longer, by zeros.
     fn lengthen(image: &mut Vec<u8>, bytes: usize) {
         if image.len() >= bytes / 2 {
@@ -427,6 +458,7 @@ impl Content {
         *image = longer;
     }
 
+    /// Lets readers see a piece.
     fn land(&mut self, nth: usize) {
         if let Some(piece) = self.pieces.get_mut(nth) {
             piece.progress = Progress::Done;
@@ -470,11 +502,7 @@ fn surviving_names(
     let mut names = state.names_durable.clone();
     let mut lost = Vec::new();
     for change in &state.changes {
-        let inode = match change {
-            Change::Link { inode, .. }
-            | Change::Rename { inode, .. }
-            | Change::Unlink { inode, .. } => *inode,
-        };
+        let inode = change.inode();
         let survives = match survival {
             Survival::None => false,
             Survival::All => true,
@@ -607,6 +635,7 @@ impl Disk for MemoryDisk {
             if !state.crashed() {
                 state.changes.clear();
                 state.names_durable = state.names.clone();
+                state.forget_unnamed();
             }
             Ok(())
         };
@@ -676,19 +705,8 @@ impl File for MemoryFile {
     type Buffer = Vec<u8>;
 
     async fn write(&self, offset: u64, buffer: Vec<u8>) -> io::Result<usize> {
-        let Submitted { number, length, mut polls } = self.submit(offset, buffer)?;
-        poll_fn(|context| {
-            if self.state.borrow().crashed() {
-                return Poll::Pending;
-            }
-            if polls == 0 {
-                return Poll::Ready(());
-            }
-            polls -= 1;
-            context.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
+        let Submitted { number, length, polls } = self.submit(offset, buffer)?;
+        wait(&self.state, polls).await;
         self.finish(number);
         Ok(length)
     }
@@ -718,22 +736,28 @@ impl File for MemoryFile {
     }
 
     async fn sync(&self) -> io::Result<()> {
-        let fault = self.state.borrow_mut().begin();
-        if fault.is_some() {
-            return Err(io::Error::other("injected fault"));
-        }
-        alive(&self.state).await;
+        let (meant, bytes, polls) = {
+            let mut state = self.state.borrow_mut();
+            if state.begin().is_some() {
+                return Err(io::Error::other("injected fault"));
+            }
+            let content = state.files.entry(self.inode).or_default();
+            let done = content.pieces.iter().filter(|piece| piece.progress == Progress::Done);
+            let meant: Vec<u64> = done.map(|piece| piece.number).collect();
+            (meant, content.written.len(), state.draw_flush())
+        };
+        wait(&self.state, polls).await;
         let mut state = self.state.borrow_mut();
         let content = state.files.entry(self.inode).or_default();
-        let pieces = std::mem::take(&mut content.pieces);
-        for piece in pieces {
-            match piece.progress {
-                Progress::Done => content.make_durable(piece),
-                Progress::InFlight | Progress::Orphaned => content.pieces.push(piece),
+        for piece in std::mem::take(&mut content.pieces) {
+            match meant.contains(&piece.number) {
+                true => content.make_durable(piece),
+                false => content.pieces.push(piece),
             }
         }
-        if content.durable.len() < content.written.len() {
-            Content::lengthen(&mut content.durable, content.written.len());
+        let bytes = bytes.min(content.written.len());
+        if content.durable.len() < bytes {
+            Content::lengthen(&mut content.durable, bytes);
         }
         Ok(())
     }

@@ -1,7 +1,10 @@
 //! A full disk, a failed write, an abandoned one: each has one documented outcome.
 
+use futures_lite::future::poll_once;
+
 use super::*;
-use crate::disk::memory::Fault;
+use crate::disk::File;
+use crate::disk::memory::{Fault, Survival};
 use crate::{AppendError, CloseError, HARD_STATE_BYTES_MAX, OpenError, WriteError};
 
 fn entry(index: u64, payload: &[u8]) -> [Entry<'_>; 1] {
@@ -52,6 +55,31 @@ fn a_full_disk_refuses_entries_and_still_takes_hard_states() {
     append(&mut log, last + 1, last + 2, 0, 700);
     check(&log);
     assert_eq!(disk.names().len(), 4, "{:?}", disk.names());
+}
+
+/// The medium itself: what is written while a flush is under way is none of what it makes durable.
+#[test]
+fn a_late_flush_makes_durable_what_was_there_when_it_began() {
+    let (disk, mut was_late) = (MemoryDisk::new(BLOCK), false);
+    disk.set_flush_latency(20);
+    let block = |byte| vec![byte; BLOCK as usize];
+    for round in 1..=20_u8 {
+        let file = block_on(disk.open_cached("file")).unwrap();
+        block_on(file.write(0, block(round))).unwrap();
+        block_on(disk.sync_directory()).unwrap();
+        let flush = file.sync();
+        let mut flush = std::pin::pin!(flush);
+        let is_under_way = block_on(poll_once(flush.as_mut())).is_none();
+        if is_under_way {
+            block_on(file.write(u64::from(BLOCK), block(round))).unwrap();
+            block_on(flush).unwrap();
+        }
+        let left = disk.after_crash(Survival::None, 0).bytes("file");
+        assert_eq!(left[0], round);
+        assert!(!is_under_way || left.get(BLOCK as usize) != Some(&round));
+        was_late |= is_under_way;
+    }
+    assert!(was_late);
 }
 
 #[test]

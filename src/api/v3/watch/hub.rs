@@ -133,6 +133,8 @@ pub struct Hub {
     index: Index,
     /// A response that reaches this is sent in fragments to those who take them.
     fragment_bytes: usize,
+    /// [`OUTBOX_BYTES_MAX`] but in tests.
+    outbox_bytes_max: usize,
     /// What a header says beside the revision.
     header: ResponseHeader,
 }
@@ -147,8 +149,14 @@ impl Hub {
             groups: Slab::new(),
             index: Index::default(),
             fragment_bytes,
+            outbox_bytes_max: OUTBOX_BYTES_MAX,
             header: ResponseHeader::default(),
         }
+    }
+
+    /// Lets less than usual wait for a stream.
+    pub fn bound_outboxes(&mut self, bytes_max: usize) {
+        self.outbox_bytes_max = bytes_max;
     }
 
     /// How many watchers there are.
@@ -205,7 +213,7 @@ impl Hub {
 
     /// Whether the stream has so much to send that it takes no more requests before.
     pub fn is_full(&self, stream: usize) -> bool {
-        self.streams[stream].bytes > OUTBOX_BYTES_MAX
+        self.streams[stream].bytes > self.outbox_bytes_max
     }
 
     /// Begins to watch. The hub must have looked at all of `view` (see [`Hub::step`]).
@@ -350,7 +358,7 @@ impl Hub {
         for key in touched {
             let events = std::mem::take(&mut self.groups[key].events);
             for watcher in self.groups[key].watchers.clone() {
-                if self.streams[self.watchers[watcher].stream].bytes > OUTBOX_BYTES_MAX {
+                if self.streams[self.watchers[watcher].stream].bytes > self.outbox_bytes_max {
                     self.fall_behind(watcher, begin);
                 } else {
                     self.send(watcher, &events);
@@ -377,7 +385,7 @@ impl Hub {
     /// What reads, in a view, the changes that the next [`Hub::catch_up`] of the stream will; `None` when it reads none.
     pub fn reader(&self, stream: usize) -> Option<impl FnOnce(&View) + Send + 'static> {
         let owner = &self.streams[stream];
-        if owner.behind == 0 || owner.bytes > OUTBOX_BYTES_MAX {
+        if owner.behind == 0 || owner.bytes > self.outbox_bytes_max {
             return None;
         }
         let watchers = owner.watchers.values().map(|&key| &self.watchers[key]);
@@ -411,7 +419,7 @@ impl Hub {
                 self.join_if_synced(key);
                 continue;
             }
-            if self.streams[stream].bytes > OUTBOX_BYTES_MAX {
+            if self.streams[stream].bytes > self.outbox_bytes_max {
                 return false;
             }
             more |= !self.read_on(key, view);

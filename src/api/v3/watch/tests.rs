@@ -223,6 +223,25 @@ fn a_slow_stream_is_bounded_and_loses_nothing() {
 }
 
 #[test]
+fn with_room_for_one_response_a_watcher_hears_all() {
+    let mut world = World::new();
+    world.hub.bound_outboxes(1);
+    let stream = world.hub.open();
+    world.watch(stream, on("k", "l"));
+    let mut told = short(&world.told(stream));
+    for nth in 0..5 {
+        world.put("k", &nth.to_string());
+    }
+    while let more = short(&world.told(stream))
+        && !more.is_empty()
+    {
+        told.extend(more);
+    }
+    let puts: Vec<&String> = told.iter().filter(|text| text.starts_with('+')).collect();
+    assert_eq!(puts, ["+k@2=0", "+k@3=1", "+k@4=2", "+k@5=3", "+k@6=4"]);
+}
+
+#[test]
 fn large_responses_come_in_fragments_to_those_who_take_them() {
     let mut world = World::new();
     let stream = world.hub.open();

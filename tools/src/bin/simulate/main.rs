@@ -196,8 +196,17 @@ fn print(seeds: u64, report: &Report, took: Duration) {
     );
     let [lost, doubled, late] = report.messages;
     println!("messages: {lost} lost, {doubled} doubled, {late} late");
+    let [refused, alarms, made] = report.space;
+    println!(
+        "space: {refused} requests refused, {alarms} alarms raised by members, room was made {made} times"
+    );
+    println!("faults:");
     for (fault, count) in &report.faults {
         println!("{count:>9} {fault:?}");
+    }
+    println!("done at sites:");
+    for (site, count) in &report.sites {
+        println!("{count:>9} {site:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use fastrand::Rng;
-use urd_proto::etcdserverpb::{RangeRequest, ResponseHeader};
+use urd_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, ResponseHeader};
 
 use super::generator::{LARGE, SMALL, history, key};
 use crate::checkers::history::{
@@ -177,6 +177,21 @@ fn writes_carried_out_though_refused_are_seen() {
         case.operations[nth].answer = Answer::Refused("etcdserver: no leader".into());
         true
     });
+}
+
+#[test]
+fn what_takes_no_room_must_not_be_refused_for_want_of_it() {
+    let refused = |request| Operation {
+        client: 0,
+        begun: 1,
+        ended: Some(2),
+        request,
+        answer: Answer::Refused("etcdserver: mvcc: database space exceeded".into()),
+    };
+    let check = |request| check(&[refused(request)], &Timeline::default());
+    assert!(check(Request::Put(PutRequest::default())).is_ok());
+    let violation = check(Request::DeleteRange(DeleteRangeRequest::default())).unwrap_err();
+    assert!(violation.text.contains("what takes no room"), "{violation}");
 }
 
 #[test]

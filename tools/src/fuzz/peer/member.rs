@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_lite::future::block_on;
 use raft::eraftpb::{Message, MessageType};
 use urd::ids::{Index, MemberId, Term};
-use urd::raft::{Driver, Fatal, Options, Turn, Write};
+use urd::raft::{Driver, Fatal, Flow, Options, Turn, Write};
 use urd::store::Store;
 use urd::store::command::{Batch, BatchBuilder, Command};
 use urd::tree::checkpoint::{self, CheckpointFile};
@@ -61,6 +61,7 @@ impl Member {
             start: 1,
             request_ticks: REQUEST_TICKS,
             window_entries: urd::limits::WINDOW_ENTRIES_MAX,
+            flow: Flow::default(),
         };
         let driver = Driver::open(&options, log, &recovered, store).expect("a driver");
         Self {

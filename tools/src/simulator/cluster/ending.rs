@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use urd::ids::Index;
 use urd_proto::etcdserverpb::AlarmType;
 
-use super::super::settings::{SECOND, Time};
+use super::super::settings::{MILLISECOND, SECOND, Time};
 use super::super::{Failure, Report, member::Loss, v2};
 use super::Cluster;
 use crate::checkers::history::Timeline;
@@ -27,7 +27,24 @@ impl Cluster {
         self.recover()?;
         self.restart_all()?;
         self.recover()?;
+        self.put_again()?;
+        self.recover()?;
         self.judge()
+    }
+
+    /// Whatever has happened, a put is served in the end, once there is room.
+    fn put_again(&mut self) -> Result<(), String> {
+        let end = self.now + RECOVERY;
+        while self.now < end {
+            let (call, what) = self.clients.try_put(self.now);
+            self.room.begin_put(call);
+            self.send_call(call, what);
+            self.run_until(self.now + self.settings.patience + MILLISECOND)?;
+            if self.room.was_put() {
+                return Ok(());
+            }
+        }
+        Err(format!("no put is served within {} s: {}", RECOVERY / SECOND, self.describe()))
     }
 
     fn calm(&mut self) {
@@ -140,7 +157,7 @@ impl Cluster {
             if let Some(fault) = urd::store::check(view).first() {
                 return Err(format!("in the end, member {id}: {fault}"));
             }
-            v2::check(view, &self.truth.v2_answered)
+            v2::check(view, &self.truth.v2_answered, self.settings.space.v2_history)
                 .map_err(|fault| format!("in the end, member {id}: {fault}"))?;
         }
         let events = self.truth.events.iter().cloned();
@@ -160,6 +177,8 @@ impl Cluster {
             v2_changes: self.truth.v2_answered.len() as u64,
             events_watched,
             faults: self.counts.clone(),
+            sites: self.sites.counts(),
+            space: [self.clients.refused_for_space, self.room.alarms, self.room.made],
             messages: [lost, doubled, late],
             starts: self.starts,
             states_taken: self.states_taken,

@@ -6,7 +6,6 @@ use super::super::faults::Fault;
 use super::super::member::Loss;
 use super::super::settings::{Canary, Time};
 use super::{Cluster, Event};
-use urd_proto::etcdserverpb::AlarmType;
 use urd_proto::etcdserverpb::alarm_request::AlarmAction;
 use urd_wal::disk::memory::Fault as DiskFault;
 
@@ -153,18 +152,6 @@ impl Cluster {
         let process = self.members.get_mut(&id).and_then(|it| it.process.as_mut());
         process.into_iter().for_each(|it| it.set_alarm(id, AlarmAction::Activate));
         self.alarms_until = self.alarms_until.max(until);
-    }
-
-    /// The operator has made room, and disarms all.
-    pub(super) fn disarm(&mut self) {
-        if self.now < self.alarms_until && !self.is_calm {
-            return;
-        }
-        let mut processes = self.members.values_mut().filter_map(|it| it.process.as_mut());
-        let Some(leader) = processes.find(|process| process.leads()) else { return };
-        for alarm in leader.view.alarms(AlarmType::None) {
-            leader.set_alarm(alarm.member_id, AlarmAction::Deactivate);
-        }
     }
 
     fn flip(&mut self, id: u64) -> bool {
