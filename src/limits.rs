@@ -76,8 +76,8 @@ pub const CHECKPOINT_LOG_BYTES: usize = 64 * MIB;
 pub const CHECKPOINT_HEAP_PAGES: u64 = 512 * MIB as u64 / 4096;
 /// Leaves that one background slice of a defragmentation looks at.
 pub const RELOCATE_LEAVES_PER_SLICE: usize = 64;
-/// Pages that one background slice takes out of the heap.
-pub const TIDY_PAGES_PER_SLICE: usize = 256;
+/// Pages that one background slice takes out of the heap: some ten microseconds each, and requests wait for a slice.
+pub const TIDY_PAGES_PER_SLICE: usize = 64;
 /// The longest pause between two pieces of a checkpoint, which has at most 256 where memory made it begin.
 pub const CHECKPOINT_PAUSE_MAX: Duration = Duration::from_millis(50);
 /// How long to wait before another try, after a checkpoint found no room.

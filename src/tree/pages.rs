@@ -57,7 +57,7 @@ const SPARE_MAX: usize = 512;
 
 /// Pages that a publication frees beyond twice as many as its batch replaced: the end of a checkpoint, or of a snapshot
 /// held for long, lets go of many at once.
-const FREED_MAX: usize = 256;
+const FREED_MAX: usize = 64;
 
 impl Pages {
     pub(super) fn new(map: Option<Map>) -> Pages {
