@@ -1,6 +1,7 @@
 //! Faults, carried out.
 
 use urd::ids::MemberId;
+use urd::store::View;
 
 use super::super::faults::Fault;
 use super::super::member::Loss;
@@ -170,9 +171,18 @@ impl Cluster {
                 .get(id)
                 .is_none_or(|it| it.hurt.is_some() || it.is_flipped || it.has_lied || it.is_gone)
         };
-        let views = self.members.values().filter_map(|it| it.process.as_ref()).map(|it| &it.view);
-        let Some(newest) = views.max_by_key(|view| view.applied()) else { return false };
-        let voters: Vec<u64> = newest.members().voters().map(|voter| voter.id).collect();
+        let views =
+            || self.members.values().filter_map(|it| it.process.as_ref()).map(|it| &it.view);
+        let Some(newest) = views().max_by_key(|view| view.applied()) else { return false };
+        let voters_in =
+            |view: &View| -> Vec<u64> { view.members().voters().map(|voter| voter.id).collect() };
+        let voters = voters_in(newest);
+        // Who has not applied the last change counts votes as before it: left among themselves, such members might need
+        // the one that is lost.
+        let knowing = views().filter(|view| voters_in(view) == voters).count();
+        if knowing < voters.len() {
+            return false;
+        }
         let well = voters.iter().filter(|voter| !is_hurt(voter)).count();
         // A majority must stay, whatever change of the members is under way.
         let is_changing = voters.len() as u64 != self.settings.members
