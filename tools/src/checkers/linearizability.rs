@@ -55,6 +55,20 @@ pub fn check(operations: &[Operation], timeline: &Timeline) -> Result<Summary, V
     Ok(check.summary)
 }
 
+/// Where only a quota makes room short, what takes none is served: nobody could make room otherwise. A full medium has no
+/// room for the log of that either.
+pub fn refusals_by_quota(operations: &[Operation]) -> Result<(), Violation> {
+    let wrongly = |operation: &Operation| {
+        operation.answer.is_refused_for_space() && !operation.request.may_grow()
+    };
+    match operations.iter().position(wrongly) {
+        Some(nth) => {
+            Err(accuse(operations, &[nth], "what takes no room is refused for want of it"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Which operation made a revision, by revision. A revision without one was made by a lease's end.
 type Claims = Vec<Option<usize>>;
 
@@ -226,19 +240,7 @@ impl<'a> Check<'a> {
                 return Err(self.accuse(&[before, nth], what));
             }
         }
-        self.refusals_for_space()?;
         self.refusals_of_the_future()
-    }
-
-    /// What takes no room is served where there is none: nobody could make room otherwise.
-    fn refusals_for_space(&self) -> Result<(), Violation> {
-        let wrongly = |operation: &Operation| {
-            operation.answer.is_refused_for_space() && !operation.request.may_grow()
-        };
-        match self.operations.iter().position(wrongly) {
-            Some(nth) => Err(self.accuse(&[nth], "what takes no room is refused for want of it")),
-            None => Ok(()),
-        }
     }
 
     /// A revision that somebody was told of is none of the future for a linearizable read.

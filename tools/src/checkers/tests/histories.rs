@@ -8,7 +8,7 @@ use super::generator::{LARGE, SMALL, history, key};
 use crate::checkers::history::{
     Answer, FIRST_REVISION, Operation, Request, Response, Timeline, key_of,
 };
-use crate::checkers::linearizability::{check, search};
+use crate::checkers::linearizability::{check, refusals_by_quota, search};
 use crate::checkers::model::Model;
 
 /// A history to be spoiled.
@@ -180,7 +180,7 @@ fn writes_carried_out_though_refused_are_seen() {
 }
 
 #[test]
-fn what_takes_no_room_must_not_be_refused_for_want_of_it() {
+fn what_takes_no_room_must_not_be_refused_by_a_quota() {
     let refused = |request| Operation {
         client: 0,
         begun: 1,
@@ -188,7 +188,7 @@ fn what_takes_no_room_must_not_be_refused_for_want_of_it() {
         request,
         answer: Answer::Refused("etcdserver: mvcc: database space exceeded".into()),
     };
-    let check = |request| check(&[refused(request)], &Timeline::default());
+    let check = |request| refusals_by_quota(&[refused(request)]);
     assert!(check(Request::Put(PutRequest::default())).is_ok());
     let violation = check(Request::DeleteRange(DeleteRangeRequest::default())).unwrap_err();
     assert!(violation.text.contains("what takes no room"), "{violation}");

@@ -164,6 +164,8 @@ impl Cluster {
         let timeline = Timeline::new(events).map_err(|violation| violation.to_string())?;
         linearizability::check(&self.clients.history, &timeline)
             .map_err(|violation| violation.to_string())?;
+        linearizability::refusals_by_quota(&self.clients.history)
+            .map_err(|violation| violation.to_string())?;
         let truth = watching::Truth::new(&timeline, self.clients.compacted);
         watching::check(&self.watchers.records, &truth)
             .map_err(|violation| violation.to_string())?;
