@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use urd::config::{Config, Loaded, logging};
 use urd::server;
+// Linked for what it puts before glommio's making of rings.
+use urd_rings as _;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 /// What each module of the server's crate may name: modules of the crate, and crates of the workspace.
 const DIRECTIONS: &[(&str, &[&str])] = &[
-    ("src/main.rs", &["urd", "config", "server"]),
+    ("src/main.rs", &["urd", "config", "server", "urd_rings"]),
     (
         "src/server/",
         &[
@@ -62,10 +62,12 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("wal/src/", &[]),
     ("proto/src/", &[]),
     ("http2/src/", &[]),
+    ("rings/src/", &[]),
 ];
 
 /// The crates of the workspace, as code names them.
-const CRATES: &[&str] = &["urd", "urd_http2", "urd_proto", "urd_wal", "urd_tools", "urd_benches"];
+const CRATES: &[&str] =
+    &["urd", "urd_http2", "urd_proto", "urd_rings", "urd_wal", "urd_tools", "urd_benches"];
 
 /// Words that would let two members differ, or tie the state machine to a machine.
 const FORBIDDEN_IN_THE_STATE_MACHINE: &[&str] = &[
@@ -102,6 +104,7 @@ const GLOMMIO_FILES: &[&str] = &[
     "src/tree/tests/copies.rs",
     "wal/src/disk/uring.rs",
     "wal/tests/",
+    "rings/tests/",
     "tools/",
     "benches/",
 ];
@@ -111,6 +114,7 @@ const UNSAFE_FILES: &[&str] = &[
     "wal/src/disk/map.rs",        // mapped log segments, read at recovery
     "src/tree/map.rs",            // the mapped checkpoint
     "src/net/listener.rs",        // sockets handed from shard to shard as descriptors
+    "rings/src/lib.rs",           // rings made with a flag that glommio has no option for
     "tools/src/fuzz/counters.rs", // the compiler's counters of edges, in a build for coverage only
 ];
 

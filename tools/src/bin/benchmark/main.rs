@@ -36,6 +36,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 use urd_tools::grpc::endpoint::Endpoint;
 use urd_tools::report::Report;
+// Linked for what it puts before glommio's making of rings.
+use urd_rings as _;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
