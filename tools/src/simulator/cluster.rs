@@ -67,6 +67,8 @@ pub(super) struct Cluster {
     /// By time, then in the order in which they were thought of.
     events: BTreeMap<(Time, u64), Event>,
     thought_of: u64,
+    /// How many have happened.
+    happened: u64,
     members: BTreeMap<u64, Member>,
     network: Network,
     clients: Clients,
@@ -97,6 +99,7 @@ impl Cluster {
             now: 0,
             events: BTreeMap::new(),
             thought_of: 0,
+            happened: 0,
             members: BTreeMap::new(),
             network: Network::new(settings.links.clone()),
             clients: Clients::new(settings.keys, settings.space.padding),
@@ -149,6 +152,7 @@ impl Cluster {
                 break;
             }
             self.now = time;
+            self.happened += 1;
             self.happen(event)?;
         }
         self.now = self.now.max(end);

@@ -238,18 +238,15 @@ impl Member {
                 true => 0,
                 false => settings.window_entries,
             },
-            flow: self.flow(settings),
+            flow: self.flow(),
         }
     }
 
-    fn flow(&self, settings: &Settings) -> Flow {
+    fn flow(&self) -> Flow {
         if self.sites.acts(Site::NarrowFlow) {
             return Flow { message_bytes: 0, appends_in_flight: 2, apply_bytes: 1 };
         }
-        match settings.space.is_bounded() {
-            true => Flow { message_bytes: MESSAGE_BYTES, ..Flow::default() },
-            false => Flow::default(),
-        }
+        Flow { message_bytes: MESSAGE_BYTES, ..Flow::default() }
     }
 }
 

@@ -18,6 +18,9 @@ const RECOVERY: Time = 120 * SECOND;
 /// term with every election that it cannot win; the other's requests are of too low a term for it until chance lets them
 /// overtake.
 const RECOVERY_WITHOUT_PRE_VOTE: Time = 20 * RECOVERY;
+/// So much may happen in a [`RECOVERY`], about thirty times what ever does: members that tell each other the same again and
+/// again are not well.
+const EVENTS: u64 = 1_000_000;
 
 impl Cluster {
     /// Lets the cluster run, get well, and be judged.
@@ -69,11 +72,18 @@ impl Cluster {
     fn recover(&mut self) -> Result<(), String> {
         let time = if self.settings.pre_vote { RECOVERY } else { RECOVERY_WITHOUT_PRE_VOTE };
         let end = self.now + time;
-        let mut step = 10 * self.settings.tick;
+        let (mut step, before) = (10 * self.settings.tick, self.happened);
         while self.now < end {
             self.run_until(self.now + step)?;
             if self.is_well() {
                 return Ok(());
+            }
+            let events = self.happened - before;
+            if events > EVENTS * (time / RECOVERY) {
+                return Err(format!(
+                    "the cluster does not come to rest, {events} events and on: {}",
+                    self.describe()
+                ));
             }
             step = (2 * step).min(5 * SECOND);
         }
