@@ -345,6 +345,8 @@ impl Pages {
     pub(super) fn cut_end(&mut self) -> PageId {
         let end = self.freelist.cut_end();
         self.slots.truncate(index(end));
+        // What this batch made there, it has dropped again.
+        self.dirty.retain(|&id| id < end);
         end
     }
 

@@ -418,6 +418,20 @@ fn moved_to_the_front_the_file_gets_shorter() {
 
 /// On a real file, mapped: pages are read from it as soon as they have left the heap.
 #[test]
+fn the_end_is_cut_though_the_batch_under_way_made_pages_there() {
+    let mut opened = open(&MemoryDisk::new(512));
+    opened.tree.insert(b"a", b"1", counted(true));
+    opened.tree.publish();
+    opened.tree.insert(b"long", &[1; 10 * PAGE_BYTES], counted(true));
+    opened.tree.remove(b"long");
+    opened.tree.cut_end();
+    opened.tree.insert(b"b", b"2", counted(true));
+    let snapshot = opened.tree.publish();
+    assert_eq!(snapshot.get(b"b").as_deref(), Some(&b"2"[..]));
+    opened.tree.check().unwrap();
+}
+
+#[test]
 fn pages_are_read_from_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_owned();
