@@ -99,8 +99,8 @@ pub struct Report {
     pub elapsed: Duration,
     /// Different lines that runs came to.
     pub outcomes: usize,
-    /// Inputs in the corpus.
-    pub corpus: usize,
+    /// What was kept.
+    pub corpus: Vec<Vec<u8>>,
     /// Edges of the control flow that runs reached, of so many in the program; where they are counted.
     pub edges: Option<(usize, usize)>,
     /// Different things that must not happen.
@@ -121,7 +121,7 @@ impl fmt::Display for Report {
             self.executions,
             self.executions as f64 / seconds,
             self.outcomes,
-            self.corpus,
+            self.corpus.len(),
         )?;
         if let Some((reached, all)) = self.edges {
             write!(f, "{reached} of {all} edges, ")?;
@@ -277,8 +277,8 @@ struct Loop<'a> {
 }
 
 /// Runs `target` within `bounds`. The same seed and number of executions do the same, unless edges are counted: which
-/// ones a hash map or a machine's processor takes is not in the seed.
-pub fn run(target: &dyn Target, seed: u64, bounds: Bounds) -> Report {
+/// ones a hash map or a machine's processor takes is not in the seed. `earlier` is what another run has kept.
+pub fn run(target: &dyn Target, seed: u64, bounds: Bounds, earlier: Vec<Vec<u8>>) -> Report {
     let begin = Instant::now();
     let mut state = Loop {
         target,
@@ -298,6 +298,9 @@ pub fn run(target: &dyn Target, seed: u64, bounds: Bounds) -> Report {
         state.corpus.push(input.clone());
         state.try_input(input);
     }
+    for input in earlier {
+        state.try_input(input);
+    }
     while state.findings.len() < FINDINGS_MAX
         && bounds.time.is_none_or(|time| begin.elapsed() < time)
         && bounds.executions.is_none_or(|executions| state.executions < executions)
@@ -311,7 +314,7 @@ pub fn run(target: &dyn Target, seed: u64, bounds: Bounds) -> Report {
         executions: state.executions,
         elapsed: begin.elapsed(),
         outcomes: state.outcomes.len(),
-        corpus: state.corpus.len(),
+        corpus: state.corpus,
         edges: state.coverage.edges(),
         findings: state.findings,
     }

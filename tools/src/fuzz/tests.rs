@@ -48,12 +48,12 @@ fn executions(executions: u64) -> Bounds {
 #[test]
 fn a_planted_bug_is_found_and_runs_again() {
     let toy = Toy { is_sound: false };
-    let report = run(&toy, 1, executions(20_000));
+    let report = run(&toy, 1, executions(20_000), Vec::new());
     let [finding] = &report.findings[..] else { panic!("{report}") };
     let Fault::Panic(message) = &finding.fault else { panic!("{report}") };
     assert!(message.starts_with("a planted bug (") && message.contains("tests.rs"), "{message}");
     assert_eq!(finding.input.len(), 41, "it was made as short as it goes");
-    assert!(report.outcomes >= 3 && report.corpus >= report.outcomes, "{report}");
+    assert!(report.outcomes >= 3 && report.corpus.len() >= report.outcomes, "{report}");
     assert!(report.to_string().contains(&hex(&finding.input)), "it is printed");
     // From what was printed.
     let printed = from_hex(&hex(&finding.input)).unwrap();
@@ -64,10 +64,19 @@ fn a_planted_bug_is_found_and_runs_again() {
 #[test]
 fn the_same_seed_does_the_same() {
     let toy = Toy { is_sound: true };
-    let [first, again, other] = [1, 1, 2].map(|seed| run(&toy, seed, executions(3000)));
+    let [first, again, other] = [1, 1, 2].map(|seed| run(&toy, seed, executions(3000), Vec::new()));
     assert_eq!((first.outcomes, first.corpus), (again.outcomes, again.corpus));
     assert_eq!(first.executions, 3000);
     assert!(first.findings.is_empty() && other.findings.is_empty());
+}
+
+#[test]
+fn a_run_goes_on_from_what_another_has_kept() {
+    let toy = Toy { is_sound: true };
+    let first = run(&toy, 1, executions(3000), Vec::new());
+    let inputs = first.corpus.len() as u64;
+    let again = run(&toy, 2, executions(inputs), first.corpus);
+    assert_eq!(again.outcomes, first.outcomes);
 }
 
 #[test]
@@ -91,7 +100,7 @@ fn bears(name: &str, count: u64) {
         })
         .collect();
     assert!(!outcomes.is_empty(), "{name} has no seeds");
-    let report = run(&*target, 1, executions(count));
+    let report = run(&*target, 1, executions(count), Vec::new());
     assert!(report.findings.is_empty(), "{report}");
     assert!(report.outcomes > outcomes.len(), "nothing new came of changes: {report}");
 }

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -48,6 +48,9 @@ struct Cli {
     /// Run one input only: a file with its bytes, or with what was printed in hexadecimal
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
+    /// Begin with what earlier runs have kept here, and keep what this one keeps: a folder a target, a file an input
+    #[arg(long, value_name = "PATH")]
+    corpus: Option<PathBuf>,
     /// Print every new outcome as it comes
     #[arg(long)]
     outcomes: bool,
@@ -102,13 +105,37 @@ fn run(cli: &Cli) -> Result<bool, Box<dyn std::error::Error>> {
                 };
                 let time = seconds.map(Duration::from_secs);
                 let bounds = Bounds { time, executions: cli.executions, tells: cli.outcomes };
-                let report = run::run(&*target, seed, bounds);
+                let folder = cli.corpus.as_ref().map(|path| path.join(target.name()));
+                let earlier = folder.as_deref().map_or(Ok(Vec::new()), kept)?;
+                let report = run::run(&*target, seed, bounds, earlier);
                 writeln!(out, "{report}")?;
+                folder.map_or(Ok(()), |folder| keep(&folder, &report.corpus))?;
                 is_well &= report.findings.is_empty();
             }
         }
     }
     Ok(is_well)
+}
+
+/// The inputs in `folder`, in an order that is always the same.
+fn kept(folder: &Path) -> io::Result<Vec<Vec<u8>>> {
+    fs::create_dir_all(folder)?;
+    let entries = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths = entries.collect::<io::Result<Vec<_>>>()?;
+    paths.sort_unstable();
+    paths.iter().map(fs::read).collect()
+}
+
+/// Writes what is not there yet. A file is named by what is in it.
+fn keep(folder: &Path, corpus: &[Vec<u8>]) -> io::Result<()> {
+    for input in corpus {
+        let name = format!("{:08x}-{}", crc32fast::hash(input), input.len());
+        let path = folder.join(name);
+        if !path.exists() {
+            fs::write(path, input)?;
+        }
+    }
+    Ok(())
 }
 
 /// Runs one input, and says what came of it.
