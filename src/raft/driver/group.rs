@@ -13,9 +13,22 @@ use super::super::replay::{self, Unreadable};
 use super::{Driver, Fatal, Turn};
 use crate::error::Unavailable;
 use crate::ids::{Index, MemberId, Term};
+use crate::limits;
 use crate::store::Store;
 use crate::store::command::Batch;
 use crate::store::members::{Member, Members};
+
+/// What the log needs for an entry beside its data.
+const ENTRY_HEAD_BYTES: usize = entry::HEAD_BYTES + ProposalId::BYTES + urd_wal::ENTRY_BYTES;
+
+// Whatever another member sends fits an empty segment, a mebibyte of which is enough for what the log keeps free. Else its
+// receiver would wait for room for ever.
+const _: () = assert!(
+    limits::PEER_ENTRIES_PER_MESSAGE_MAX * ENTRY_HEAD_BYTES
+        + limits::PEER_MESSAGE_BYTES_MAX
+        + (1 << 20)
+        <= limits::SEGMENT_BYTES as usize
+);
 
 /// Whether a follower's message may leave before the writes under way are durable: a question, or a sign of life that
 /// says no more than a term which is durable.
@@ -167,8 +180,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
 
     /// Whether the log has room for entries of `bytes` in all. Without it, wait until a segment was prepared.
     pub fn has_room(&self, entries: usize, bytes: usize) -> bool {
-        let heads = entries * (entry::HEAD_BYTES + ProposalId::BYTES + urd_wal::ENTRY_BYTES);
-        self.log.has_room(heads + bytes)
+        self.log.has_room(entries * ENTRY_HEAD_BYTES + bytes)
     }
 
     /// Whether a proposal would be taken now: there is a leader, which can serve and does not hand over.

@@ -27,8 +27,9 @@ const BLOCK: u32 = 4096;
 const META_KEY: &[u8] = &[3];
 /// The smallest segment of a log with such blocks.
 pub(super) const SEGMENT_BYTES_MIN: u32 = 16 * BLOCK;
-/// Entries in one message have so many bytes, so that the log has room for them. What is in a real one fits a real segment.
-const MESSAGE_BYTES: u64 = SEGMENT_BYTES_MIN as u64 / 4;
+/// Entries in one message have so many bytes, so that the smallest log has room for them and their heads, which may be twenty
+/// times as long. What is in a real message fits a real segment.
+const MESSAGE_BYTES: u64 = SEGMENT_BYTES_MIN as u64 / 32;
 
 /// Polls that a late flush may take.
 const FLUSH_POLLS: u32 = 100;
