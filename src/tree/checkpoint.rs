@@ -191,6 +191,9 @@ pub async fn open<D: Disk>(disk: D, name: &str) -> Result<Opened<D>, OpenError> 
         disk.remove(&incoming).await.map_err(io("remove what was to replace"))?;
     }
     let file = disk.open_cached(name).await.map_err(io("open"))?;
+    // A process that was killed may have left a meta page that is in the page cache only. What this one writes over is what
+    // the checkpoint before needs.
+    file.sync().await.map_err(io("make durable what is in"))?;
     disk.sync_directory().await.map_err(io("make durable the name of"))?;
     let Found { tree, checkpoint, warnings, bytes } = read(&disk, name).await?;
     let file = CheckpointFile { file, disk, name: name.to_owned(), room: Cell::new(bytes) };

@@ -181,6 +181,26 @@ fn the_power_is_cut_at_every_operation() {
     }
 }
 
+#[test]
+fn what_was_found_after_a_kill_is_there_after_a_power_cut_too() {
+    let durable = std::cell::RefCell::default();
+    let whole = MemoryDisk::new(512);
+    whole.set_latency(3, 7);
+    run(work(whole.clone(), 7, &durable)).unwrap();
+    for killed in 0..whole.operations() {
+        let disk = MemoryDisk::new(512);
+        disk.set_latency(3, 7);
+        durable.borrow_mut().clear();
+        run_while(work(disk.clone(), 7, &durable), || disk.operations() < killed);
+        let after = disk.after_kill(killed);
+        let found = open(&after).checkpoint;
+        // Whoever has opened it writes over what this checkpoint does not need.
+        let later = open(&after.after_crash(Survival::None, killed)).checkpoint;
+        let numbers = [found, later].map(|meta| meta.map(|meta| meta.number));
+        assert_eq!(numbers[0], numbers[1], "killed at operation {killed}");
+    }
+}
+
 /// The disk holds one of the checkpoints, and it is number `least` + 1 at least.
 fn expect_one_of(disk: &MemoryDisk, durable: &[(u64, Model)], least: u64) {
     let opened = open(disk);
