@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
 use super::pair::{ANSWER_TIMEOUT, Asked, Pair, replace_after, set};
 use crate::harness::{etcdctl_path, wait_for};
@@ -197,9 +199,13 @@ fn a_key_is_gone_when_its_time_is_over() {
 
 /// Waits until somebody waits at an endpoint.
 fn until_waiting(endpoint: &str) {
-    wait_for("somebody who waits for an event", ANSWER_TIMEOUT, || {
+    until_watchers_are(endpoint, 1);
+}
+
+fn until_watchers_are(endpoint: &str, count: usize) {
+    wait_for("those who wait for an event", ANSWER_TIMEOUT, || {
         let counted = Asked::new("GET", "/v2/stats/store").send(endpoint);
-        counted.body.contains("\"watchers\":1}").then_some(())
+        counted.body.contains(&format!("\"watchers\":{count}}}")).then_some(())
     });
 }
 
@@ -220,12 +226,21 @@ fn lines(endpoint: &str, words: &[&str], count: usize, events: impl Fn()) -> Vec
     until_waiting(endpoint);
     events();
     let mut output = BufReader::new(running.0.stdout.take().expect("it is piped"));
-    let mut lines = Vec::new();
-    for _ in 0..count {
-        let mut line = String::new();
-        output.read_line(&mut line).expect("read what etcdctl prints");
-        lines.push(line);
-    }
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        loop {
+            let mut line = String::new();
+            let read = output.read_line(&mut line).expect("read what etcdctl prints");
+            if tell.send(line).is_err() || read == 0 {
+                return;
+            }
+        }
+    });
+    let next = |_| told.recv_timeout(ANSWER_TIMEOUT).expect("etcdctl prints another line");
+    let lines = (0..count).map(next).collect();
+    drop(running);
+    // Else whoever watches next would be taken to wait before it does.
+    until_watchers_are(endpoint, 0);
     lines
 }
 
