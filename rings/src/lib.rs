@@ -3,8 +3,8 @@
 //!
 //! The last part of a completion runs in the thread that asked for it. The kernel interrupts that thread for it at once,
 //! unless the ring has `IORING_SETUP_COOP_TASKRUN` (`io_uring_setup(2)`, Linux 5.19): then it is done when the thread
-//! enters the kernel anyway, as a shard does after each round. For small requests the interrupts cost nearly as much as
-//! all the rest (figures: `benches/RESULTS.md`). glommio 0.9 does not set the flag, and has no option for it. So the
+//! enters the kernel anyway, as a shard does after each round. For small requests the interrupts cost more than a third
+//! of a server's time (figures: `benches/RESULTS.md`). glommio 0.9 does not set the flag, and has no option for it. So the
 //! linker puts a function of ours before the one C function in which glommio's copy of liburing makes a ring.
 //!
 //! What a program does to have it: `use urd_rings as _;`, and in its build script
