@@ -22,6 +22,7 @@ use super::page::{Node, PAGE_BYTES};
 use super::run::Run;
 use crate::ids::PageId;
 
+const FIRST_SLOTS: usize = 1 << 8;
 const CHUNK_SLOTS: usize = 1 << 14;
 const CHUNKS_MAX: usize = 1 << 14;
 /// The number of pages a tree may have, live and free: one tebibyte.
@@ -174,40 +175,59 @@ impl Deref for LoadedRun<'_> {
     }
 }
 
-type Chunk<T> = Box<[ArcSwapOption<T>]>;
+type Slot<T> = ArcSwapOption<T>;
+type Chunk<T> = Box<[Slot<T>; CHUNK_SLOTS]>;
 
 struct Table<T> {
-    chunks: Box<[OnceLock<Chunk<T>>]>,
+    /// The slots of the first pages, so that a small tree is small. A test, a simulation or a fuzzer makes thousands.
+    first: OnceLock<Box<[Slot<T>; FIRST_SLOTS]>>,
+    /// Those of all others; what it has for the first ones is not used.
+    chunks: OnceLock<Box<[OnceLock<Chunk<T>>; CHUNKS_MAX]>>,
 }
 
 impl<T> Table<T> {
     fn new() -> Table<T> {
-        Table { chunks: (0..CHUNKS_MAX).map(|_| OnceLock::new()).collect() }
+        Table { first: OnceLock::new(), chunks: OnceLock::new() }
+    }
+
+    #[inline]
+    fn slot(&self, id: PageId) -> Option<&Slot<T>> {
+        let id = index(id);
+        if id < FIRST_SLOTS {
+            return Some(&self.first.get()?[id]);
+        }
+        Some(&self.chunks.get()?[id / CHUNK_SLOTS].get()?[id % CHUNK_SLOTS])
+    }
+
+    fn slot_or_grow(&self, id: PageId) -> &Slot<T> {
+        let id = index(id);
+        if id < FIRST_SLOTS {
+            return &self.first.get_or_init(|| array(Slot::empty))[id];
+        }
+        let chunks = self.chunks.get_or_init(|| array(OnceLock::new));
+        &chunks[id / CHUNK_SLOTS].get_or_init(|| array(Slot::empty))[id % CHUNK_SLOTS]
     }
 
     /// The page in the heap at `id`.
     #[inline]
     fn load(&self, id: PageId) -> Option<Held<T>> {
-        let (chunk, slot) = position(id);
-        let page = self.chunks[chunk].get()?[slot].load();
+        let page = self.slot(id)?.load();
         page.is_some().then_some(Held(page))
     }
 
-    fn slot_or_grow(&self, id: PageId) -> &ArcSwapOption<T> {
-        let (chunk, slot) = position(id);
-        let new = || (0..CHUNK_SLOTS).map(|_| ArcSwapOption::empty()).collect();
-        &self.chunks[chunk].get_or_init(new)[slot]
-    }
-
     fn occupant(&self, id: PageId) -> Option<Arc<T>> {
-        let (chunk, slot) = position(id);
-        self.chunks[chunk].get()?[slot].load_full()
+        self.slot(id)?.load_full()
     }
 }
 
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "an id is below PAGES_MAX")]
-fn position(id: PageId) -> (usize, usize) {
-    let id = id.0 as usize;
-    (id / CHUNK_SLOTS, id % CHUNK_SLOTS)
+fn index(id: PageId) -> usize {
+    id.0 as usize
+}
+
+/// An array that was never on the stack.
+fn array<T, const N: usize>(new: impl Fn() -> T) -> Box<[T; N]> {
+    let items: Box<[T]> = (0..N).map(|_| new()).collect();
+    items.try_into().unwrap_or_else(|_| unreachable!("invariant: N items were made"))
 }
