@@ -4,22 +4,33 @@
 //! section of it. Where that lies the instrumented code says by a call of a C function, which has to be there by name:
 //! this is neither possible without `unsafe`, nor is reading the bytes.
 
+use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::sync::atomic::AtomicU8;
 
-/// The section, as far as it can be read eight bytes at a time; a few bytes at either end cannot.
-#[derive(Debug)]
-pub(super) struct Counters {
-    pub(super) head: &'static [AtomicU8],
-    pub(super) words: &'static [AtomicU64],
-    pub(super) tail: &'static [AtomicU8],
+static COUNTERS: OnceLock<&[AtomicU8]> = OnceLock::new();
+
+/// How many there are.
+pub(super) fn count() -> Option<usize> {
+    COUNTERS.get().map(|counters| counters.len())
 }
 
-static COUNTERS: OnceLock<Counters> = OnceLock::new();
+/// Sets all to 0, by a function of the C library: a loop here would be instrumented, and ten times as slow.
+#[allow(unsafe_code)]
+pub(super) fn clear() {
+    let Some(counters) = COUNTERS.get() else { return };
+    // SAFETY: atomic bytes may be written through a shared reference, and 0 is one. All threads count meanwhile, without
+    // atomic instructions: below the language, on whole bytes, so that what a race loses is counts.
+    unsafe { ptr::write_bytes(counters.as_ptr().cast_mut(), 0, counters.len()) }
+}
 
-/// Those of this executable.
-pub(super) fn counters() -> Option<&'static Counters> {
-    COUNTERS.get()
+/// Puts what was counted in the place of what is in `counts`; by a function of the C library too.
+#[allow(unsafe_code)]
+pub(super) fn copy(counts: &mut Vec<u8>) {
+    let Some(counters) = COUNTERS.get() else { return };
+    counts.resize(counters.len(), 0);
+    // SAFETY: both are as long, and apart. As for threads, see `clear`.
+    unsafe { ptr::copy_nonoverlapping(counters.as_ptr().cast(), counts.as_mut_ptr(), counts.len()) }
 }
 
 /// Called before `main` by the instrumented code, perhaps by each part of it: always with the same section, since all is
@@ -31,12 +42,7 @@ extern "C" fn __sanitizer_cov_8bit_counters_init(begin: *mut u8, end: *mut u8) {
     let length = (end as usize).saturating_sub(begin as usize);
     COUNTERS.get_or_init(|| {
         // SAFETY: the linker made `begin` and `end` the bounds of a section of initialized bytes, which is writable and
-        // stays mapped as long as the program runs. Nothing else in Rust refers to it. The instrumented code of all
-        // threads adds to the bytes without atomic instructions: below the language, on whole bytes, so that what a
-        // race loses is counts.
-        let bytes = unsafe { std::slice::from_raw_parts(begin.cast::<AtomicU8>(), length) };
-        // SAFETY: eight atomic bytes may be read as an atomic word; any bytes are a word.
-        let (head, words, tail) = unsafe { bytes.align_to::<AtomicU64>() };
-        Counters { head, words, tail }
+        // stays mapped as long as the program runs. Nothing else in Rust refers to it.
+        unsafe { std::slice::from_raw_parts(begin.cast(), length) }
     });
 }

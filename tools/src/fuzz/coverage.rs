@@ -4,9 +4,16 @@
 //! classes (once, twice, three times, up to 7, 15, 31, 127, and more), and a run has news if it reached a class of an edge
 //! that none has reached before. A counter that has come round to 0 looks as if its edge had not been reached.
 
+use std::mem;
+
+/// Counters that are looked at together.
+const GROUP: usize = 64;
+
 /// The classes of each edge that runs have reached so far, a bit each.
 #[derive(Debug, Default)]
 pub struct Coverage {
+    /// Of the last run.
+    counts: Vec<u8>,
     seen: Vec<u8>,
     edges: usize,
 }
@@ -14,20 +21,34 @@ pub struct Coverage {
 impl Coverage {
     /// What is counted from here on is the next run's.
     pub fn begin(&self) {
-        take(|_, _| {});
+        #[cfg(urd_coverage)]
+        super::counters::clear();
     }
 
     /// Looks at what was counted; whether it has news.
     pub fn end(&mut self) -> bool {
+        #[cfg(urd_coverage)]
+        super::counters::copy(&mut self.counts);
+        let counts = mem::take(&mut self.counts);
         let mut has_news = false;
-        take(|edge, count| has_news |= self.note(edge, count));
+        // There are far more counters than a run reaches.
+        let groups = counts.chunks(GROUP).enumerate().filter(|(_, group)| **group != [0; GROUP]);
+        for (nth, group) in groups {
+            for (at, &count) in group.iter().enumerate().filter(|(_, count)| **count != 0) {
+                has_news |= self.note(nth * GROUP + at, count);
+            }
+        }
+        self.counts = counts;
         has_news
     }
 
     /// Edges that were reached, and how many there are; `None` in a build without counters.
     #[must_use]
     pub fn edges(&self) -> Option<(usize, usize)> {
-        count().map(|all| (self.edges, all))
+        #[cfg(urd_coverage)]
+        return super::counters::count().map(|all| (self.edges, all));
+        #[cfg(not(urd_coverage))]
+        None
     }
 
     fn note(&mut self, edge: usize, count: u8) -> bool {
@@ -52,62 +73,6 @@ fn class(count: u8) -> u8 {
         16..32 => 1 << 5,
         32..128 => 1 << 6,
         128.. => 1 << 7,
-    }
-}
-
-#[cfg(not(urd_coverage))]
-fn count() -> Option<usize> {
-    None
-}
-
-#[cfg(not(urd_coverage))]
-fn take(_: impl FnMut(usize, u8)) {}
-
-#[cfg(urd_coverage)]
-fn count() -> Option<usize> {
-    let counters = super::counters::counters()?;
-    Some(counters.head.len() + size_of_val(counters.words) + counters.tail.len())
-}
-
-/// Shows all counters that are not 0, with their numbers, and clears them.
-#[cfg(urd_coverage)]
-fn take(mut show: impl FnMut(usize, u8)) {
-    use std::sync::atomic::AtomicU8;
-    use std::sync::atomic::Ordering::Relaxed;
-
-    /// Words that are looked at together. There are far more counters than a run reaches, and this is done between any two.
-    const GROUP: usize = 16;
-
-    let Some(counters) = super::counters::counters() else { return };
-    let mut show_bytes = |first: usize, bytes: &[AtomicU8]| {
-        for (nth, byte) in bytes.iter().enumerate() {
-            let count = byte.load(Relaxed);
-            if count != 0 {
-                byte.store(0, Relaxed);
-                show(first + nth, count);
-            }
-        }
-    };
-    let words = counters.head.len();
-    show_bytes(0, counters.head);
-    show_bytes(words + size_of_val(counters.words), counters.tail);
-    for (nth, group) in counters.words.chunks(GROUP).enumerate() {
-        if group.iter().fold(0, |all, word| all | word.load(Relaxed)) == 0 {
-            continue;
-        }
-        for (at, word) in group.iter().enumerate() {
-            let counts = word.load(Relaxed);
-            if counts == 0 {
-                continue;
-            }
-            word.store(0, Relaxed);
-            let first = words + (nth * GROUP + at) * size_of::<u64>();
-            for (byte, count) in counts.to_le_bytes().into_iter().enumerate() {
-                if count != 0 {
-                    show(first + byte, count);
-                }
-            }
-        }
     }
 }
 
