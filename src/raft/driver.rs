@@ -211,6 +211,17 @@ struct Flight {
     messages: Vec<Message>,
 }
 
+/// What this member is to the group.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// One of its members.
+    Member,
+    /// It was removed by this entry, and goes on until others know, or this tick.
+    Leaving { removal: Index, until: u64 },
+    /// None any more: raft goes no further here.
+    Gone,
+}
+
 /// See the module's page.
 pub struct Driver<D: Disk, P, R> {
     node: RawNode<Window>,
@@ -255,8 +266,7 @@ pub struct Driver<D: Disk, P, R> {
     published: View,
     /// Members that were sent a state, and the entries behind it that they will need.
     catching_up: BTreeMap<MemberId, Index>,
-    /// This member is none any more: raft goes no further here.
-    is_removed: bool,
+    place: Place,
     /// Whether the store has changed since it was published.
     changed: bool,
     /// Whether compacted revisions are left to remove.
@@ -341,7 +351,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             window_entries: options.window_entries,
             round_ticks: options.election_ticks as u64,
             catching_up: BTreeMap::new(),
-            is_removed: false,
+            place: Place::Member,
             changed: true,
             sweeping: true,
             since_checkpoint: Since { entries: last.saturating_sub(applied.0), bytes },
@@ -363,7 +373,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             ready = flight.ready.or(ready);
             messages.extend(flight.messages);
         }
-        if let Some(ready) = ready.filter(|_| !self.is_removed) {
+        if let Some(ready) = ready.filter(|_| !self.has_left()) {
             self.node.on_persist_ready(ready);
             // There may be no turn: a state that was taken over leaves raft nothing to do, and until it knows, its clock stands.
             self.report_applied();
@@ -387,8 +397,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// One turn, or `None` if there is nothing to do; `waiting` is for the write it may start. The numbers are those of
     /// the module's page.
     pub fn turn(&mut self, waiting: Waiting) -> Result<Option<Turn<P, R>>, Fatal> {
-        let has_ready = !self.is_removed && self.node.has_ready();
-        if !has_ready && !self.can_apply() {
+        let has_ready = !self.has_left() && self.node.has_ready();
+        if !has_ready && !self.can_apply() && !self.may_leave() {
             return Ok(None);
         }
         let mut turn = Turn::default();
@@ -396,6 +406,9 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             self.take_ready(waiting, &mut turn)?;
         }
         self.apply(&mut turn)?;
+        if self.may_leave() {
+            self.leave(&mut turn);
+        }
         self.follow_leader(&mut turn);
         let applied = self.store.applied();
         while let Some((_, reader)) =
@@ -410,9 +423,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// Steps 1 to 4.
     fn take_ready(&mut self, waiting: Waiting, turn: &mut Turn<P, R>) -> Result<(), Fatal> {
         let mut ready = self.node.ready();
-        // 1. Messages that depend on nothing unwritten.
+        // 1. Messages that depend on nothing unwritten, mostly.
         let messages = ready.take_messages();
-        self.sort_messages(messages, turn);
         // 2. Entries become readable, and their write starts.
         let snapshot = ready.snapshot().get_metadata().index;
         assert!(
@@ -435,6 +447,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         turn.write = self.append(waiting, &entries, must_save)?;
         // 3. What is committed can be applied.
         self.changes.extend(changes.into_iter().map(|index| (Index(index), self.last_write)));
+        let (held, messages) = self.hold_back(messages);
+        self.sort_messages(messages, turn);
         self.committed.extend(ready.take_committed_entries());
         for state in ready.take_read_states() {
             self.awaiting_apply
@@ -444,18 +458,29 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         let (number, persisted) = (ready.number(), ready.take_persisted_messages());
         self.node.advance_append_async(ready);
         if self.flights.is_empty() && turn.write.is_none() {
+            assert!(held.is_empty(), "invariant: they wait for a write");
             self.node.on_persist_ready(number);
             self.sort_messages(persisted, turn);
             return Ok(());
         }
         let vote_in_flight = has_vote || self.flights.iter().any(|flight| flight.has_vote);
-        let (free, messages) = persisted
+        let (free, mut messages): (Vec<_>, Vec<_>) = persisted
             .into_iter()
             .partition(|message| group::depends_on_nothing(message, vote_in_flight));
         self.sort_messages(free, turn);
+        messages.extend(held);
         let (write, ready) = (self.last_write, Some(number));
         self.flights.push_back(Flight { write, ready, has_vote, messages });
         Ok(())
+    }
+
+    /// Takes out of a leader's messages what says that a change of the members is committed, before that is durable here:
+    /// who is removed by it may be gone when it has heard so.
+    fn hold_back(&self, messages: Vec<Message>) -> (Vec<Message>, Vec<Message>) {
+        match self.changes.iter().find(|(_, write)| *write > self.durable) {
+            Some((change, _)) => messages.into_iter().partition(|it| group::tells_of(it, *change)),
+            None => (Vec::new(), messages),
+        }
     }
 
     fn can_apply(&self) -> bool {
@@ -487,7 +512,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
                 turn.outcomes.push((proposal, outcomes));
             }
         }
-        if !self.is_removed {
+        if !self.has_left() {
             self.report_applied();
         }
         Ok(())

@@ -5,7 +5,8 @@
 //! [`Driver::turn`](driver::Driver::turn) takes one `Ready` from raft-rs. Between `ready()` and `advance_append_async`
 //! nothing may step or propose; the turn owns the node meanwhile, so the compiler says so.
 //!
-//! 1. `messages` leave. A leader's appends need not wait for its own disk (raft thesis, 10.2.1).
+//! 1. `messages` leave. A leader's appends need not wait for its own disk (raft thesis, 10.2.1), unless they say that a
+//!    change of the members is committed.
 //! 2. New entries go into the [`window`] *before* step 4, since raft-rs reads them back from there; their append to
 //!    the log starts: hard state and entries, one durable write.
 //! 3. What is committed joins the queue of entries to apply. It is durable on a quorum already, and here: raft-rs hands
@@ -38,7 +39,13 @@
 //! A change takes effect only once it is durable here that it is committed. A member that had acted on it, and at its
 //! next start went by the members of before, could be elected by a majority of those, while the others go by the change:
 //! two majorities without a member in common, once two changes have passed. So the hard state is written when a change is
-//! committed, and the change is applied behind that write.
+//! committed, and the change is applied behind that write. A leader tells others of it behind that write too: a member that
+//! hears of its removal is gone, and of two the other one could not be elected any more if it had forgotten it.
+//!
+//! A leader that is to be removed hands over first, and the next one proposes it (raft thesis, 4.2.2). One that has found
+//! the entry in its log when it came to lead commits it itself. raft-rs cannot lead a group that it is not in; so its
+//! configuration stays, nothing new is taken, and the member is gone once those who stay say that they know of the commit,
+//! or two election timeouts later.
 //!
 //! The first members of a new cluster stand in every first member's store from the start, as if each had taken over a
 //! state at index 1. So the log begins at 2, and a member that joins later is always sent a state, with the first

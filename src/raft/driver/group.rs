@@ -1,5 +1,7 @@
 //! The group's side of the driver: messages, proposals, read indexes, leadership, membership.
 
+use std::mem;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use protobuf::Message as _;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
@@ -10,12 +12,12 @@ use super::super::entry;
 use super::super::membership;
 use super::super::pending::ProposalId;
 use super::super::replay::{self, Unreadable};
-use super::{Driver, Fatal, Turn};
+use super::{Driver, Fatal, Place, Turn};
 use crate::error::Unavailable;
 use crate::ids::{Index, MemberId, Term};
 use crate::limits;
 use crate::store::Store;
-use crate::store::command::Batch;
+use crate::store::command::{Batch, Command};
 use crate::store::members::{Member, Members};
 
 /// What the log needs for an entry beside its data.
@@ -40,6 +42,12 @@ pub(super) fn depends_on_nothing(message: &Message, vote_in_flight: bool) -> boo
     }
 }
 
+/// Whether a leader's message says that the entry at `index` is committed.
+pub(super) fn tells_of(message: &Message, index: Index) -> bool {
+    let may = matches!(message.get_msg_type(), MessageType::MsgAppend | MessageType::MsgHeartbeat);
+    may && message.commit >= index.0
+}
+
 /// Whether all members will be able to apply what another one forwarded. Once it is in the log it stops whoever is not.
 fn check_proposal(message: &Message) -> Result<(), Unreadable> {
     if message.get_msg_type() != MessageType::MsgPropose {
@@ -62,7 +70,7 @@ pub struct Follower {
 impl<D: Disk, P, R> Driver<D, P, R> {
     /// Calls an election at once, where this member is the only voter and nobody can object.
     pub fn campaign_if_alone(&mut self) -> Result<(), Fatal> {
-        if self.is_alone() {
+        if self.is_alone() && !self.must_not_stand() {
             self.node.campaign()?;
         }
         Ok(())
@@ -84,7 +92,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// One tick of raft's clock. Returns the proposals that have waited for too long, and the reads whose round was not
     /// answered: they may ask again.
     pub fn tick(&mut self) -> (Vec<P>, Vec<R>) {
-        if !self.is_removed && !self.is_settling() {
+        if !self.has_left() && !self.must_not_stand() {
             self.node.tick();
         }
         self.own_timeout();
@@ -99,14 +107,14 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// # Errors
     /// What it says cannot be, unless a log was lost. raft-rs would panic.
     pub fn step(&mut self, message: Message) -> Result<(), Fatal> {
-        if self.is_removed {
+        if self.has_left() {
             return Ok(());
         }
         self.check(&message)?;
         if self.cannot_be(&message) {
             return Ok(());
         }
-        if message.get_msg_type() == MessageType::MsgTimeoutNow && self.is_settling() {
+        if message.get_msg_type() == MessageType::MsgTimeoutNow && self.must_not_stand() {
             return Ok(());
         }
         if let Err(reason) = check_proposal(&message) {
@@ -124,10 +132,24 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         }
     }
 
-    /// Whether raft does not know yet that a state was taken over for good. It would look for entries before it, to see
-    /// whether it may call an election.
-    fn is_settling(&self) -> bool {
-        self.node.raft.raft_log.applied < self.store.applied().0
+    /// Whether raft-rs must not come to call an election now.
+    ///
+    /// It may not know yet that a state was taken over for good, and would panic for want of entries before it. This member
+    /// may have been removed, and have its votes still, but none of its own. Or it is the only voter, as another has left:
+    /// raft-rs takes the election for won at once, and would panic unless all entries are durable.
+    fn must_not_stand(&self) -> bool {
+        let raft = &self.node.raft;
+        let log = &raft.raft_log;
+        let voters = raft.prs().conf().voters().ids();
+        let elects_itself =
+            raft.state != StateRole::Leader && voters.iter().all(|id| id == raft.id);
+        let has_led = self.is_leaving() && raft.state != StateRole::Leader;
+        log.applied < self.store.applied().0 || has_led || elects_itself && self.has_unwritten()
+    }
+
+    /// Whether raft does not know all of its entries to be durable.
+    fn has_unwritten(&self) -> bool {
+        self.node.raft.raft_log.persisted < self.node.raft.raft_log.last_index()
     }
 
     /// raft-rs draws the time until an election from a generator of its own; this one is seeded, so that a run can be
@@ -146,12 +168,20 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// Whether a message says what no member that works can have seen of this one: it is passed over.
     fn cannot_be(&self, message: &Message) -> bool {
         let raft = &self.node.raft;
-        // Of this term, nobody has more entries than their leader. raft-rs would send what follows them.
-        message.get_msg_type() == MessageType::MsgAppendResponse
-            && message.term == raft.term
-            && raft.state == StateRole::Leader
-            && !message.reject
-            && message.index > raft.raft_log.last_index()
+        if message.term != raft.term || message.reject {
+            return false;
+        }
+        match message.get_msg_type() {
+            // Of this term, nobody has more entries than their leader. raft-rs would send what follows them.
+            MessageType::MsgAppendResponse => {
+                raft.state == StateRole::Leader && message.index > raft.raft_log.last_index()
+            }
+            // Nobody was asked yet: that waits for the entries. raft-rs would lead without them.
+            MessageType::MsgRequestVoteResponse => {
+                raft.state == StateRole::Candidate && self.has_unwritten()
+            }
+            _ => false,
+        }
     }
 
     fn check(&self, message: &Message) -> Result<(), Fatal> {
@@ -174,6 +204,15 @@ impl<D: Disk, P, R> Driver<D, P, R> {
                 }
                 Err(Fatal::Diverged { leader, index: conflict, committed })
             }
+            MessageType::MsgSnapshot => {
+                // Of entries before, the terms may not be known here any more, and raft-rs lets them be.
+                let metadata = message.get_snapshot().get_metadata();
+                let index = metadata.index;
+                if index != committed || log.match_term(index, metadata.term) {
+                    return Ok(());
+                }
+                Err(Fatal::Diverged { leader, index, committed })
+            }
             _ => Ok(()),
         }
     }
@@ -186,7 +225,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// Whether a proposal would be taken now: there is a leader, which can serve and does not hand over.
     pub fn can_propose(&self) -> bool {
         let raft = &self.node.raft;
-        !self.is_removed
+        self.is_member()
             && raft.leader_id != 0
             && self.ready_to_lead()
             && raft.lead_transferee.is_none()
@@ -226,19 +265,22 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         self.pending.settle(context)
     }
 
-    /// Proposes a change of membership, as named by the member that wants it.
+    /// Proposes a change of membership, as named by the member that wants it. A leader that is to go hands over instead:
+    /// clients wait for no election then, and who proposes the change is there when it has taken effect.
     ///
     /// # Errors
-    /// This member does not lead, or another change is under way.
+    /// This member does not lead, or not any more, or another change is under way.
     pub fn propose_change(&mut self, context: Bytes) -> Result<(), Unavailable> {
         let refused = Err(Unavailable::NoLeader);
-        let change = self.change_in(&context).and_then(|batch| {
-            let batch = Batch::decode(batch).ok()?;
-            let [command] = batch.commands() else { return None };
-            membership::announced(command)
-        });
-        let Some(change) = change else { return refused };
+        let batch = self.change_in(&context).and_then(|batch| Batch::decode(batch).ok());
+        let Some([command]) = batch.as_ref().map(Batch::commands) else { return refused };
+        let Some(change) = membership::announced(command) else { return refused };
         if self.node.raft.state != StateRole::Leader || self.node.raft.has_pending_conf() {
+            return refused;
+        }
+        let is_own = matches!(command, Command::MemberRemove(it) if it.id == self.node.raft.id);
+        if is_own && let Some(successor) = self.successor() {
+            self.transfer_leader(successor);
             return refused;
         }
         let Ok(data) = change.write_to_bytes() else { return refused };
@@ -286,31 +328,64 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         Ok(())
     }
 
-    /// Lets raft's configuration follow the table of members, one change of which was applied.
+    /// Lets raft's configuration follow the table of members, one change of which was applied. Its own removal is not for
+    /// this member's raft, which cannot lead a group that it is not in.
     pub(super) fn follow_members(&mut self, turn: &mut Turn<P, R>) -> Result<(), Fatal> {
+        let own = MemberId(self.node.raft.id);
+        if !self.is_member() {
+            return Ok(());
+        }
+        if self.store.members().get(own).is_none() {
+            self.window.set_conf_state(membership::conf_state(self.store.members()));
+            let stays = self.node.raft.state == StateRole::Leader;
+            let until = self.ticks + if stays { 2 * self.round_ticks } else { 0 };
+            self.place = Place::Leaving { removal: self.store.applied(), until };
+            turn.lost.extend(self.pending.fail_all());
+            turn.unreadable.extend(self.rounds.take_all());
+            return Ok(());
+        }
         let conf = self.node.raft.prs().conf().to_conf_state();
         let Some(step) = membership::step_to(self.store.members(), &conf) else { return Ok(()) };
-        let successor = self.successor();
         self.node.apply_conf_change(&step)?;
         self.window.set_conf_state(membership::conf_state(self.store.members()));
-        let own = MemberId(self.node.raft.id);
-        if self.store.members().get(own).is_none() {
-            self.leave(successor, turn);
-        }
         Ok(())
     }
 
-    /// This member was removed. A leader that is none of the group any more would go on without a vote of its own: another
-    /// takes over at once, and nothing more is done here.
-    fn leave(&mut self, successor: Option<MemberId>, turn: &mut Turn<P, R>) {
-        self.is_removed = true;
-        if let Some(successor) = successor {
+    /// Whether those who stay know that this member was removed. Who has led stays until they do, or for as long as an
+    /// election may take: by what they knew before they may need a vote of it, which nobody will give any more.
+    pub(super) fn may_leave(&self) -> bool {
+        let Place::Leaving { removal, until } = self.place else { return false };
+        let raft = &self.node.raft;
+        let knows = |id| {
+            let progress = raft.prs().get(id).filter(|it| it.recent_active && id != raft.id);
+            progress.is_none_or(|it| it.committed_index >= removal.0)
+        };
+        let leads = raft.state == StateRole::Leader;
+        self.ticks >= until || leads && raft.prs().conf().voters().ids().iter().all(knows)
+    }
+
+    /// Goes no further, and lets another take over at once.
+    pub(super) fn leave(&mut self, turn: &mut Turn<P, R>) {
+        self.place = Place::Gone;
+        if let Some(successor) = self.successor() {
             self.node.raft.send_timeout_now(successor.0);
+            let messages = mem::take(&mut self.node.raft.msgs);
+            self.sort_messages(messages, turn);
         }
-        let messages = std::mem::take(&mut self.node.raft.msgs);
-        self.sort_messages(messages, turn);
-        turn.lost.extend(self.pending.fail_all());
-        turn.unreadable.extend(self.rounds.take_all());
+    }
+
+    fn is_member(&self) -> bool {
+        matches!(self.place, Place::Member)
+    }
+
+    /// Whether this member was removed, and stays until others know.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.place, Place::Leaving { .. })
+    }
+
+    /// Whether this member has gone for good.
+    pub(super) fn has_left(&self) -> bool {
+        matches!(self.place, Place::Gone)
     }
 
     /// Opens one round for all `readers`.
@@ -326,7 +401,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// Whether a read index would be asked for now. raft-rs drops one silently without a leader, and before the leader's
     /// first commit of its term.
     pub fn can_read(&self) -> bool {
-        !self.is_removed && self.node.raft.leader_id != 0 && self.ready_to_lead()
+        self.is_member() && self.node.raft.leader_id != 0 && self.ready_to_lead()
     }
 
     /// Whether a leader here has committed an entry of its own term; true on a follower, which asks its leader.
@@ -338,7 +413,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// entries, or will replace them.
     pub(super) fn follow_leader(&mut self, turn: &mut Turn<P, R>) {
         let leader = self.node.raft.leader_id;
-        let before = std::mem::replace(&mut self.leader, leader);
+        let before = mem::replace(&mut self.leader, leader);
         if before != leader && before != 0 {
             turn.unreadable.extend(self.rounds.take_all());
             self.catching_up.clear();
@@ -366,7 +441,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         let is_awaited = progress.is_some_and(|progress| {
             progress.state == ProgressState::Snapshot && progress.pending_snapshot == index.0
         });
-        if self.is_removed || !is_awaited {
+        if self.has_left() || !is_awaited {
             return;
         }
         let status = if is_taken { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
@@ -378,7 +453,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
 
     /// Messages to `member` were lost.
     pub fn report_unreachable(&mut self, member: MemberId) {
-        if !self.is_removed {
+        if !self.has_left() {
             self.node.report_unreachable(member.0);
         }
     }

@@ -2,6 +2,7 @@
 
 mod alone;
 mod chaos;
+mod elections;
 mod group;
 mod scripts;
 mod strange;

@@ -4,6 +4,8 @@ use raft::eraftpb::{Entry, Message, MessageType};
 use urd_proto::etcdserverpb::MemberRemoveRequest;
 
 use super::group::Group;
+use crate::ids::MemberId;
+use crate::raft::Fatal;
 use crate::store::command::{BatchBuilder, Command, FORMAT_VERSION};
 
 /// A message of the group's term from member 2 to member 1, which leads.
@@ -72,4 +74,52 @@ fn a_proposal_that_nobody_could_apply_is_refused_by_the_leader() {
         group.check_acknowledged();
         assert_eq!(group.acknowledged.len(), 2, "{what}: another of its proposals is taken");
     }
+}
+
+/// raft-rs would take over a state that it was not given.
+#[test]
+fn a_state_of_another_history_ends_the_member() {
+    let mut group = led_by_1();
+    let committed = group.driver(1).committed().0;
+    let mut announced = message(&mut group, MessageType::MsgSnapshot);
+    announced.term += 1;
+    let term = announced.term;
+    let metadata = announced.mut_snapshot().mut_metadata();
+    (metadata.index, metadata.term) = (committed, term);
+    metadata.mut_conf_state().voters = vec![1, 2, 3];
+    assert!(!group.driver(1).wants_snapshot(&announced));
+    let ended = group.driver(1).step(announced).expect_err("it is not of this cluster");
+    assert!(
+        matches!(ended, Fatal::Diverged { leader: MemberId(2), index, .. } if index == committed),
+        "{ended}"
+    );
+}
+
+/// raft-rs would lead with entries that are not written, and end the process.
+#[test]
+fn a_vote_that_nobody_has_asked_for_is_passed_over() {
+    let mut group = led_by_1();
+    group.node(2).holds_writes = true;
+    group.put(1, "b", "2");
+    group.deliver(1, 2, 1000);
+    let before = group.driver(2).term();
+    group.cuts.insert((1, 2));
+    while group.driver(2).term() == before {
+        group.tick(2);
+        // It is to stand for election, but what asks for votes waits for its disk.
+        let mut grant = message(&mut group, MessageType::MsgRequestPreVoteResponse);
+        (grant.from, grant.to, grant.term) = (3, 2, before.0 + 1);
+        group.driver(2).step(grant).expect("it is a vote, or too early");
+        group.work(2);
+    }
+    let mut vote = message(&mut group, MessageType::MsgRequestVoteResponse);
+    (vote.from, vote.to, vote.term) = (3, 2, before.0 + 1);
+    group.driver(2).step(vote).expect("it is passed over");
+    assert!(!group.driver(2).leads());
+    group.node(2).holds_writes = false;
+    group.cuts.clear();
+    group.work(2);
+    group.settle();
+    group.check_equal();
+    group.check_acknowledged();
 }

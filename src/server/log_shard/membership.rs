@@ -2,7 +2,8 @@
 //! own.
 //!
 //! A change is checked and proposed by the leader, since only the leader knows how far others are. Where this member does
-//! not lead, it names the proposal and asks the leader to make it; the outcome comes with the entry, as for any other.
+//! not lead, it names the proposal and asks the leader to make it; the outcome comes with the entry, as for any other. A
+//! leader that is to go hands over first: what waits here is then asked of the next one.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -35,7 +36,7 @@ pub struct Membership {
     /// Changes that clients here want, and that were not proposed yet.
     wanted: VecDeque<Wanted>,
     /// Changes that the leader was asked for, and under which names: their shards hear if it refuses.
-    asked: Slab<(usize, Key, Bytes)>,
+    asked: Slab<(Wanted, Bytes)>,
     /// Changes that other members ask for.
     asked_here: VecDeque<(Instant, Bytes, oneshot::Sender<ChangeAnswer>)>,
     /// Who waits for leadership to move, where to, and until when.
@@ -48,6 +49,13 @@ struct Wanted {
     shard: usize,
     key: Key,
     batch: Bytes,
+}
+
+impl Wanted {
+    /// Whom its outcome is for.
+    fn parts(&self) -> Vec<Part> {
+        vec![Part { owner: Owner::Shard { shard: self.shard, key: self.key }, requests: 1 }]
+    }
 }
 
 impl Membership {
@@ -155,18 +163,17 @@ impl<D: Disk + 'static> LogShard<D> {
             answer.send(proposed).ok();
         }
         while !self.driver.is_changing()
-            && let Some(Wanted { shard, key, batch, .. }) = self.membership.wanted.pop_front()
+            && let Some(wanted) = self.membership.wanted.pop_front()
         {
-            let parts = vec![Part { owner: Owner::Shard { shard, key }, requests: 1 }];
-            if let Err(unavailable) = self.judge(&batch) {
+            let Wanted { shard, key, ref batch, .. } = wanted;
+            if let Err(unavailable) = self.judge(batch) {
                 self.tell(shard, ToShard::Failed { key, unavailable });
                 continue;
             }
-            let context = self.driver.name_change(&batch, parts);
-            if let Err(unavailable) = self.driver.propose_change(context.clone())
-                && let Some(parts) = self.driver.forget_change(&context)
-            {
-                self.fail(parts, unavailable);
+            let context = self.driver.name_change(batch, wanted.parts());
+            if self.driver.propose_change(context.clone()).is_err() {
+                self.driver.forget_change(&context);
+                return self.membership.wanted.push_front(wanted);
             }
         }
     }
@@ -199,14 +206,12 @@ impl<D: Disk + 'static> LogShard<D> {
 
     /// Names a change and asks the leader to propose it.
     fn ask_for_change(&mut self, wanted: Wanted) {
-        let Wanted { shard, key, batch, .. } = wanted;
         let Some(leader) = self.driver.leader() else {
-            let unavailable = Unavailable::NoLeader;
-            return self.tell(shard, ToShard::Failed { key, unavailable });
+            let (key, unavailable) = (wanted.key, Unavailable::NoLeader);
+            return self.tell(wanted.shard, ToShard::Failed { key, unavailable });
         };
-        let parts = vec![Part { owner: Owner::Shard { shard, key }, requests: 1 }];
-        let context = self.driver.name_change(&batch, parts);
-        let nth = self.membership.asked.insert((shard, key, context.clone()));
+        let context = self.driver.name_change(&wanted.batch, wanted.parts());
+        let nth = self.membership.asked.insert((wanted, context.clone()));
         let (transport, inbox) = (Rc::clone(&self.transport), Rc::clone(&self.inbox));
         glommio::spawn_local(async move {
             let timeout = limits::REQUEST_TIMEOUT;
@@ -218,14 +223,18 @@ impl<D: Disk + 'static> LogShard<D> {
         .detach();
     }
 
-    /// The leader has answered.
+    /// The leader has answered. If it was none any more, another one is asked.
     pub(super) fn note_change_answer(&mut self, nth: usize, answer: ChangeAnswer) {
-        let Some((shard, key, context)) = self.membership.asked.try_remove(nth) else { return };
-        if let Err(unavailable) = answer
-            && self.driver.forget_change(&context).is_some()
-        {
-            self.tell(shard, ToShard::Failed { key, unavailable });
+        let Some((wanted, context)) = self.membership.asked.try_remove(nth) else { return };
+        let Err(unavailable) = answer else { return };
+        if self.driver.forget_change(&context).is_none() {
+            return;
         }
+        if unavailable == Unavailable::NoLeader {
+            return self.membership.wanted.push_back(wanted);
+        }
+        let Wanted { shard, key, .. } = wanted;
+        self.tell(shard, ToShard::Failed { key, unavailable });
     }
 
     /// Changes that found no leader in time.

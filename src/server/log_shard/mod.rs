@@ -746,13 +746,13 @@ pub async fn run<D: Disk + 'static>(
 }
 
 impl<D: Disk + 'static> LogShard<D> {
-    /// Whether all that a stop waits for is done. One who was removed has nobody to wait for.
+    /// Whether all that a stop waits for is done. One who was removed waits for nobody but those who have yet to know.
     fn has_ended(&mut self, is_removed: bool) -> bool {
         if self.drained < self.ports.len() {
             return false;
         }
         if is_removed {
-            return self.driver.writes_in_flight() == 0 && !self.preparing && !self.is_installing;
+            return !self.driver.is_leaving() && self.is_disk_idle();
         }
         let has_settled = !self.driver.leads() || self.has_saved_leases();
         has_settled && self.has_handed_over() && self.is_idle_or_alone()
@@ -763,6 +763,10 @@ impl<D: Disk + 'static> LogShard<D> {
         if self.driver.leader().is_some() {
             return self.is_idle();
         }
+        self.is_disk_idle()
+    }
+
+    fn is_disk_idle(&self) -> bool {
         self.driver.writes_in_flight() == 0 && !self.preparing && !self.is_installing
     }
 }

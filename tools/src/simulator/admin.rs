@@ -72,6 +72,9 @@ impl Admin {
                 Command::MemberRemove(removal) => self.removing = Some(removal.id),
                 _ => {}
             }
+        } else if matches!(change, Command::MemberRemove(removal) if removal.id == leader) {
+            // It hands over first.
+            self.unwanted = Some(leader);
         }
     }
 

@@ -559,13 +559,13 @@ impl Cluster {
 
     /// One that was removed while nobody could tell it hears so from the others' doors.
     fn stop_removed(&mut self) {
-        let processes = || self.members.values().filter_map(|member| member.process.as_ref());
-        let removed: Vec<u64> = self
-            .members
-            .values()
-            .filter(|it| !it.is_gone && processes().any(|by| by.view.is_removed(MemberId(it.id))))
-            .map(|it| it.id)
-            .collect();
+        let is_out = |id: u64| {
+            let others = self.members.values().filter(|by| by.id != id);
+            let mut processes = others.filter_map(|by| by.process.as_ref());
+            processes.any(|by| by.view.is_removed(MemberId(id)))
+        };
+        let here = self.members.values().filter(|it| !it.is_gone);
+        let removed: Vec<u64> = here.map(|it| it.id).filter(|id| is_out(*id)).collect();
         for id in removed {
             if let Some(member) = self.members.get_mut(&id) {
                 member.leave();

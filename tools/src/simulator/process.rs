@@ -370,7 +370,7 @@ impl Process {
         if !self.is_installing {
             self.checkpoint(now);
         }
-        match self.view.is_removed(MemberId(self.id)) {
+        match self.view.is_removed(MemberId(self.id)) && !self.driver.is_leaving() {
             true => Err(End::Removed),
             false => Ok(more),
         }

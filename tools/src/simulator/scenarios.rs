@@ -165,6 +165,14 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "the-leader-of-two-leaves-while-the-other-writes",
+        shape: |settings| {
+            busy(settings);
+            (settings.members, settings.batch_max, settings.disk_delay) = (2, 1, 2_000);
+            (settings.faults.replace, settings.faults.transfer) = (10, 3);
+        },
+    },
+    Scenario {
         name: "the-last-write-of-a-log-is-damaged",
         shape: |settings| {
             (settings.clients, settings.think) = (2, 40 * settings.tick);

@@ -208,7 +208,7 @@ impl Settings {
         let tick = *pick(&mut rng, &[10, 20, 50, 100]) * MILLISECOND;
         let mut settings = Self {
             seed,
-            members: *pick(&mut rng, &[1, 3, 3, 3, 3, 5]),
+            members: *pick(&mut rng, &[1, 2, 3, 3, 3, 5]),
             tick,
             election_ticks: rng.usize(5..15),
             pre_vote: rng.u32(0..4) > 0,

@@ -30,6 +30,27 @@ async fn all_members_are_replaced_under_load() {
     load.check(&cluster).await;
 }
 
+/// The one that stays has nobody else to elect it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_of_two_is_removed_under_load() {
+    let mut cluster = Cluster::start(Program::Subject, 2, &[]);
+    let load = Load::start(&cluster, 6);
+    for through_itself in [true, false] {
+        load.wait_for_progress(100).await;
+        let leader = cluster.wait_for_leader().await;
+        let stays = cluster.follower().await;
+        let by = if through_itself { leader.clone() } else { stays.clone() };
+        cluster.remove(&by, &leader).await;
+        load.set_endpoints(cluster.endpoints());
+        load.wait_for_progress(100).await;
+        assert_eq!(cluster.leader().await.as_ref(), Some(&stays));
+        cluster.add(&stays, false).await;
+        load.set_endpoints(cluster.endpoints());
+    }
+    load.wait_for_progress(100).await;
+    load.check(&cluster).await;
+}
+
 #[tokio::test]
 async fn a_learner_serves_what_etcds_do() {
     let mut cluster = Cluster::start(Program::Subject, 1, &[]);

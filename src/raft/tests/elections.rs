@@ -1,0 +1,143 @@
+//! Who may be elected, and when.
+
+use urd_proto::etcdserverpb::MemberRemoveRequest;
+
+use super::group::Group;
+use crate::ids::MemberId;
+use crate::store::command::Command;
+
+/// Two members, the first of which leads.
+fn led_by_1() -> Group {
+    let mut group = Group::new(2);
+    while !group.driver(1).leads() {
+        group.tick(1);
+        group.deliver(0, 0, 1000);
+    }
+    group
+}
+
+fn remove(group: &mut Group, at: u64, id: u64) {
+    let command = Command::MemberRemove(MemberRemoveRequest { id });
+    group.change(at, &format!("remove {id}"), &command);
+}
+
+/// Two members, the first of which leads and has proposed that the second one goes; that one has taken over, and knows no
+/// more than that. What is under way says that the first one has what it needs to commit it.
+fn led_by_2_that_is_to_go() -> Group {
+    let mut group = led_by_1();
+    remove(&mut group, 1, 2);
+    group.deliver(1, 2, 1000);
+    for _ in 0..40 {
+        group.network.clear();
+        group.tick(1);
+    }
+    group.network.clear();
+    while group.driver(2).leader() != Some(MemberId(2)) {
+        group.tick(2);
+        group.deliver(2, 1, 1000);
+        group.deliver(1, 2, 1000);
+    }
+    group.deliver(2, 1, 1000);
+    assert_eq!(group.driver(2).last_index().0, group.driver(2).committed().0 + 2);
+    group
+}
+
+#[test]
+fn a_leader_that_is_to_go_hands_over() {
+    let mut group = led_by_1();
+    remove(&mut group, 1, 1);
+    assert!(group.events.ends_with("1: cannot remove 1: no leader\n"), "{}", group.events);
+    group.deliver(0, 0, 1000);
+    assert!(group.driver(2).leads());
+    remove(&mut group, 2, 1);
+    group.deliver(0, 0, 1000);
+    assert!(group.driver(2).is_alone());
+    group.put(2, "a", "1");
+    group.check_acknowledged();
+    assert_eq!(group.acknowledged.len(), 1, "without an election");
+}
+
+/// raft-rs takes an election that needs no other vote for won at once, and ends the process unless all entries are written.
+#[test]
+fn who_is_left_alone_leads_when_its_entries_are_written() {
+    for is_told_to_lead in [true, false] {
+        let mut group = led_by_2_that_is_to_go();
+        group.deliver(1, 2, 1000);
+        group.put(2, "a", "1");
+        let late = group.network.pop_back().expect("the put");
+        assert_eq!((late.to, late.entries.len()), (1, 1));
+        // What has said so before the put is lost; the next sign of life says it again.
+        group.network.clear();
+        group.tick(2);
+        group.deliver(2, 1, 1000);
+        assert!(group.driver(1).is_alone());
+        group.node(1).holds_writes = true;
+        group.deliver_one(late);
+        if !is_told_to_lead {
+            group.cuts.insert((2, 1));
+        }
+        group.deliver(0, 0, 1000);
+        assert!(!group.driver(2).is_leaving(), "the other one knows");
+        for _ in 0..50 {
+            group.tick(1);
+        }
+        assert!(!group.driver(1).leads(), "an entry is not written");
+        group.node(1).holds_writes = false;
+        group.work(1);
+        group.settle();
+        assert!(group.driver(1).leads());
+        group.put(1, "b", "2");
+        group.check_acknowledged();
+        assert_eq!(group.acknowledged.last().map(|(key, ..)| &key[..]), Some("b"));
+    }
+}
+
+/// Else the other one would need its vote for ever.
+#[test]
+fn a_leader_that_was_removed_stays_until_others_know() {
+    let mut group = led_by_2_that_is_to_go();
+    group.deliver(1, 2, 1000);
+    group.network.clear();
+    assert!(group.driver(2).is_leaving() && !group.driver(1).is_alone());
+    assert!(!group.driver(2).can_propose() && !group.driver(2).can_read());
+    group.tick(2);
+    group.deliver(0, 0, 1000);
+    assert!(!group.driver(2).is_leaving() && group.driver(1).is_alone());
+    group.settle();
+    assert!(group.driver(1).leads());
+}
+
+/// It does not wait for one that does not answer.
+#[test]
+fn a_leader_that_was_removed_leaves_in_time() {
+    let mut group = led_by_2_that_is_to_go();
+    group.deliver(1, 2, 1000);
+    group.cuts.insert((2, 1));
+    for _ in 0..30 {
+        group.tick(2);
+        group.deliver(0, 0, 1000);
+    }
+    assert!(!group.driver(2).is_leaving());
+}
+
+/// Who hears of its removal is gone at once. Did the leader forget it then, it would need that vote for ever.
+#[test]
+fn a_removal_is_told_of_when_it_is_durable() {
+    let mut group = led_by_1();
+    remove(&mut group, 1, 2);
+    group.deliver(1, 2, 1000);
+    group.node(1).holds_writes = true;
+    for _ in 0..5 {
+        group.deliver(0, 0, 1000);
+        group.tick(1);
+    }
+    assert!(group.driver(1).committed() > group.driver(2).committed());
+    group.crash(1);
+    group.start(1);
+    group.node(1).holds_writes = false;
+    group.settle();
+    group.put(1, "a", "1");
+    group.deliver(0, 0, 1000);
+    group.check_acknowledged();
+    assert_eq!(group.acknowledged.len(), 1);
+}
