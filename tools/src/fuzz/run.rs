@@ -97,6 +97,8 @@ pub struct Report {
     pub executions: u64,
     /// How long it took.
     pub elapsed: Duration,
+    /// Of that, the processor's time: less on a machine that has more to do.
+    pub worked: Duration,
     /// Different lines that runs came to.
     pub outcomes: usize,
     /// What was kept.
@@ -112,14 +114,16 @@ impl fmt::Display for Report {
         for Finding { fault, input } in &self.findings {
             write!(f, "{}", describe(self.target, self.seed, fault, input))?;
         }
-        let seconds = self.elapsed.as_secs_f64().max(1e-9);
+        let seconds = self.elapsed.as_secs_f64();
+        let worked = self.worked.as_secs_f64().max(1e-9);
         write!(
             f,
-            "{}: seed {}, {} executions in {seconds:.1} s, {:.0}/s, {} outcomes, {} inputs in the corpus, ",
+            "{}: seed {}, {} executions in {seconds:.1} s, {worked:.1} s of them worked, {:.0}/s of those, {} outcomes, \
+             {} inputs in the corpus, ",
             self.target,
             self.seed,
             self.executions,
-            self.executions as f64 / seconds,
+            self.executions as f64 / worked,
             self.outcomes,
             self.corpus.len(),
         )?;
@@ -279,7 +283,7 @@ struct Loop<'a> {
 /// Runs `target` within `bounds`. The same seed and number of executions do the same, unless edges are counted: which
 /// ones a hash map or a machine's processor takes is not in the seed. `earlier` is what another run has kept.
 pub fn run(target: &dyn Target, seed: u64, bounds: Bounds, earlier: Vec<Vec<u8>>) -> Report {
-    let begin = Instant::now();
+    let (begin, worked_before) = (Instant::now(), thread_time());
     let mut state = Loop {
         target,
         seed,
@@ -313,6 +317,7 @@ pub fn run(target: &dyn Target, seed: u64, bounds: Bounds, earlier: Vec<Vec<u8>>
         seed,
         executions: state.executions,
         elapsed: begin.elapsed(),
+        worked: thread_time().saturating_sub(worked_before),
         outcomes: state.outcomes.len(),
         corpus: state.corpus,
         edges: state.coverage.edges(),
