@@ -17,6 +17,7 @@ use thiserror::Error;
 use urd_wal::disk::Disk;
 use urd_wal::{Completed, Log, Recovered, Waiting, WriteError, WriteNumber};
 
+use super::changes::Changes;
 use super::entry::{self, MalformedRecord};
 use super::membership;
 use super::pending::Pending;
@@ -236,9 +237,7 @@ pub struct Driver<D: Disk, P, R> {
     committed: VecDeque<Entry>,
     /// Entries behind this one are not to be applied yet.
     apply_limit: Index,
-    /// The changes of the members among `committed`, each with the write of the log that says it is committed. Until that
-    /// is durable it takes no effect: see the module's page, "Members".
-    changes: VecDeque<(Index, WriteNumber)>,
+    changes: Changes,
     /// Readies not yet durable. Invariant: write and ready numbers never fall.
     flights: VecDeque<Flight>,
     last_write: WriteNumber,
@@ -252,6 +251,8 @@ pub struct Driver<D: Disk, P, R> {
     voted: (u64, u64),
     /// The leader at the last turn; 0 for none.
     leader: u64,
+    /// The term in which this member, to be removed, wanted another one to lead.
+    handed_over_in: Term,
     /// Term and state for which `timeout`, the ticks until an election, was drawn.
     role: (u64, StateRole),
     timeout: usize,
@@ -322,19 +323,18 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         window.set_conf_state(membership::conf_state(store.members()));
         let config = options.raft_config(store.applied().0);
         let node = RawNode::new(&config, window.clone(), &super::logging::logger())?;
-        let published = store.view();
         let mut driver = Self {
+            changes: Changes::of(&window.behind(store.applied().0)),
             node,
             window,
             log,
-            published,
+            published: store.view(),
             store,
             pending: Pending::new(options.member, options.start),
             rounds: Rounds::new(options.member, options.start),
             awaiting_apply: VecDeque::new(),
             committed: VecDeque::new(),
             apply_limit: Index(u64::MAX),
-            changes: VecDeque::new(),
             flights: VecDeque::new(),
             last_write: WriteNumber::default(),
             last_write_tick: 0,
@@ -342,6 +342,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             unsaved: None,
             voted: (hard_state.term, hard_state.vote),
             leader: 0,
+            handed_over_in: Term(0),
             role: (u64::MAX, StateRole::Follower),
             timeout: 0,
             // Two members must not draw the same timeouts, whatever their ids and starts have in common.
@@ -441,13 +442,18 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             self.voted = (state.term, state.vote);
             self.unsaved = Some(state.clone());
         }
-        let changes = ready.committed_entries().iter().filter(|it| replay::is_conf_change(it));
-        let changes: Vec<u64> = changes.map(|entry| entry.index).collect();
-        let must_save = ready.must_sync() || (!changes.is_empty() && self.unsaved.is_some());
+        self.changes.append(&entries);
+        let committed = self.node.raft.raft_log.committed;
+        let must_say = self.changes.is_unsaid(committed) && self.unsaved.is_some();
+        let must_save = ready.must_sync() || must_say;
         turn.write = self.append(waiting, &entries, must_save)?;
         // 3. What is committed can be applied.
-        self.changes.extend(changes.into_iter().map(|index| (Index(index), self.last_write)));
-        let (held, messages) = self.hold_back(messages);
+        self.changes.said(committed, self.last_write);
+        let unwritten = self.changes.unwritten(self.durable);
+        let (held, messages): (Vec<_>, Vec<_>) = match unwritten {
+            Some((change, _)) => messages.into_iter().partition(|it| group::tells_of(it, change)),
+            None => (Vec::new(), messages),
+        };
         self.sort_messages(messages, turn);
         self.committed.extend(ready.take_committed_entries());
         for state in ready.take_read_states() {
@@ -464,30 +470,24 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             return Ok(());
         }
         let vote_in_flight = has_vote || self.flights.iter().any(|flight| flight.has_vote);
-        let (free, mut messages): (Vec<_>, Vec<_>) = persisted
-            .into_iter()
-            .partition(|message| group::depends_on_nothing(message, vote_in_flight));
+        let is_free = |message: &Message| {
+            group::depends_on_nothing(message, vote_in_flight)
+                && !unwritten.is_some_and(|(change, _)| group::tells_of(message, change))
+        };
+        let (free, messages) = persisted.into_iter().partition(is_free);
         self.sort_messages(free, turn);
-        messages.extend(held);
         let (write, ready) = (self.last_write, Some(number));
         self.flights.push_back(Flight { write, ready, has_vote, messages });
+        // Behind the very write that they wait for, or later ones would overtake them.
+        let awaited = unwritten.map_or(write, |(_, write)| write);
+        let flight = self.flights.iter_mut().rfind(|flight| flight.write <= awaited);
+        flight.expect("invariant: what is awaited is under way").messages.extend(held);
         Ok(())
-    }
-
-    /// Takes out of a leader's messages what says that a change of the members is committed, before that is durable here:
-    /// who is removed by it may be gone when it has heard so.
-    fn hold_back(&self, messages: Vec<Message>) -> (Vec<Message>, Vec<Message>) {
-        match self.changes.iter().find(|(_, write)| *write > self.durable) {
-            Some((change, _)) => messages.into_iter().partition(|it| group::tells_of(it, *change)),
-            None => (Vec::new(), messages),
-        }
     }
 
     fn can_apply(&self) -> bool {
         let Some(Entry { index, .. }) = self.committed.front() else { return false };
-        let waits =
-            |(change, write): &(Index, WriteNumber)| change.0 == *index && *write > self.durable;
-        *index <= self.apply_limit.0 && !self.changes.front().is_some_and(waits)
+        *index <= self.apply_limit.0 && self.changes.may_apply(Index(*index), self.durable)
     }
 
     /// Step 5: committed entries are applied while the disk works.
@@ -503,7 +503,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             turn.lost.extend(self.pending.outlive(entry.term));
             let outcomes = replay::apply(&mut self.store, entry)?;
             if is_conf_change {
-                self.changes.pop_front();
+                self.changes.applied();
                 self.follow_members(turn)?;
             }
             turn.leases.extend_from_slice(self.store.lease_changes());

@@ -39,13 +39,13 @@
 //! A change takes effect only once it is durable here that it is committed. A member that had acted on it, and at its
 //! next start went by the members of before, could be elected by a majority of those, while the others go by the change:
 //! two majorities without a member in common, once two changes have passed. So the hard state is written when a change is
-//! committed, and the change is applied behind that write. A leader tells others of it behind that write too: a member that
-//! hears of its removal is gone, and of two the other one could not be elected any more if it had forgotten it.
+//! committed, and the change is applied behind that write. No message that tells of it leaves before ([`changes`]): a member
+//! that hears of its removal is gone, and of two the other one could not be elected any more if it had forgotten it.
 //!
 //! A leader that is to be removed hands over first, and the next one proposes it (raft thesis, 4.2.2). One that has found
 //! the entry in its log when it came to lead commits it itself. raft-rs cannot lead a group that it is not in; so its
-//! configuration stays, nothing new is taken, and the member is gone once those who stay say that they know of the commit,
-//! or two election timeouts later.
+//! configuration stays, its own clients are served no more, and the member is gone once most of those who stay say that they
+//! know of the commit, or two election timeouts later.
 //!
 //! The first members of a new cluster stand in every first member's store from the start, as if each had taken over a
 //! state at index 1. So the log begins at 2, and a member that joins later is always sent a state, with the first
@@ -66,6 +66,7 @@
 //! It does not wait, read clocks, draw random numbers, or send: whoever owns the driver does. ([`transport`] is the way to
 //! other members, and knows nothing of the driver.)
 
+pub mod changes;
 pub mod driver;
 pub mod entry;
 mod logging;

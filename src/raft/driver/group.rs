@@ -5,7 +5,7 @@ use std::mem;
 use bytes::{BufMut, Bytes, BytesMut};
 use protobuf::Message as _;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
-use raft::{ProgressState, SnapshotStatus, StateRole};
+use raft::{Progress, ProgressState, SnapshotStatus, StateRole};
 use urd_wal::disk::Disk;
 
 use super::super::entry;
@@ -42,9 +42,10 @@ pub(super) fn depends_on_nothing(message: &Message, vote_in_flight: bool) -> boo
     }
 }
 
-/// Whether a leader's message says that the entry at `index` is committed.
+/// Whether a message says that the entry at `index` is committed, and does not wait for the writes under way by itself.
 pub(super) fn tells_of(message: &Message, index: Index) -> bool {
-    let may = matches!(message.get_msg_type(), MessageType::MsgAppend | MessageType::MsgHeartbeat);
+    use MessageType::{MsgAppend, MsgHeartbeat, MsgHeartbeatResponse};
+    let may = matches!(message.get_msg_type(), MsgAppend | MsgHeartbeat | MsgHeartbeatResponse);
     may && message.commit >= index.0
 }
 
@@ -167,19 +168,21 @@ impl<D: Disk, P, R> Driver<D, P, R> {
 
     /// Whether a message says what no member that works can have seen of this one: it is passed over.
     fn cannot_be(&self, message: &Message) -> bool {
+        use MessageType::{MsgAppendResponse, MsgRequestPreVoteResponse, MsgRequestVoteResponse};
         let raft = &self.node.raft;
-        if message.term != raft.term || message.reject {
-            return false;
-        }
         match message.get_msg_type() {
             // Of this term, nobody has more entries than their leader. raft-rs would send what follows them.
-            MessageType::MsgAppendResponse => {
-                raft.state == StateRole::Leader && message.index > raft.raft_log.last_index()
+            MsgAppendResponse => {
+                message.term == raft.term
+                    && raft.state == StateRole::Leader
+                    && !message.reject
+                    && message.index > raft.raft_log.last_index()
             }
             // Nobody was asked yet: that waits for the entries. raft-rs would lead without them.
-            MessageType::MsgRequestVoteResponse => {
-                raft.state == StateRole::Candidate && self.has_unwritten()
+            MsgRequestVoteResponse if raft.state == StateRole::Candidate => {
+                self.has_unwritten() && message.term == raft.term
             }
+            MsgRequestPreVoteResponse | MsgRequestVoteResponse => self.must_not_stand(),
             _ => false,
         }
     }
@@ -279,7 +282,13 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             return refused;
         }
         let is_own = matches!(command, Command::MemberRemove(it) if it.id == self.node.raft.id);
-        if is_own && let Some(successor) = self.successor() {
+        // Once in a term: it may be that nobody can lead but this one.
+        let term = self.term();
+        if is_own
+            && self.handed_over_in != term
+            && let Some(successor) = self.successor()
+        {
+            self.handed_over_in = term;
             self.transfer_leader(successor);
             return refused;
         }
@@ -351,23 +360,30 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         Ok(())
     }
 
-    /// Whether those who stay know that this member was removed. Who has led stays until they do, or for as long as an
-    /// election may take: by what they knew before they may need a vote of it, which nobody will give any more.
+    /// Whether most of those who stay know that this member was removed. Who has led stays until they do, or for as long as
+    /// an election may take: by what they knew before they may need a vote of it, which nobody will give any more.
     pub(super) fn may_leave(&self) -> bool {
         let Place::Leaving { removal, until } = self.place else { return false };
-        let raft = &self.node.raft;
-        let knows = |id| {
-            let progress = raft.prs().get(id).filter(|it| it.recent_active && id != raft.id);
-            progress.is_none_or(|it| it.committed_index >= removal.0)
-        };
-        let leads = raft.state == StateRole::Leader;
-        self.ticks >= until || leads && raft.prs().conf().voters().ids().iter().all(knows)
+        if self.ticks >= until || self.node.raft.state != StateRole::Leader {
+            return self.ticks >= until;
+        }
+        let knows = |it: &(u64, &Progress)| it.1.committed_index >= removal.0;
+        self.others().filter(knows).count() > self.others().count() / 2
+    }
+
+    /// The voters but this one.
+    fn others(&self) -> impl Iterator<Item = (u64, &Progress)> {
+        let (own, prs) = (self.node.raft.id, self.node.raft.prs());
+        let others = prs.iter().map(|(id, progress)| (*id, progress));
+        others.filter(move |(id, _)| *id != own && prs.conf().voters().contains(*id))
     }
 
     /// Goes no further, and lets another take over at once.
     pub(super) fn leave(&mut self, turn: &mut Turn<P, R>) {
         self.place = Place::Gone;
-        if let Some(successor) = self.successor() {
+        if self.node.raft.state == StateRole::Leader
+            && let Some(successor) = self.furthest(|_| true)
+        {
             self.node.raft.send_timeout_now(successor.0);
             let messages = mem::take(&mut self.node.raft.msgs);
             self.sort_messages(messages, turn);
@@ -507,7 +523,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
 
     /// Whether this member leads and has committed an entry of its term, so that it can serve.
     pub fn leads(&self) -> bool {
-        self.node.raft.state == StateRole::Leader && self.ready_to_lead()
+        self.is_member() && self.node.raft.state == StateRole::Leader && self.ready_to_lead()
     }
 
     /// Raft's term.
@@ -560,13 +576,13 @@ impl<D: Disk, P, R> Driver<D, P, R> {
 
     /// Who should lead when this member stops: the voter that is furthest among those heard of lately.
     pub fn successor(&self) -> Option<MemberId> {
-        let raft = &self.node.raft;
-        if raft.state != StateRole::Leader {
-            return None;
-        }
-        let voters = raft.prs().iter().filter(|(id, progress)| {
-            **id != raft.id && progress.recent_active && raft.prs().conf().voters().contains(**id)
-        });
-        voters.max_by_key(|(id, progress)| (progress.matched, **id)).map(|(id, _)| MemberId(*id))
+        let leads = self.node.raft.state == StateRole::Leader;
+        leads.then(|| self.furthest(|progress| progress.recent_active)).flatten()
+    }
+
+    /// The voter beside this one that is furthest.
+    fn furthest(&self, may: impl Fn(&Progress) -> bool) -> Option<MemberId> {
+        let others = self.others().filter(|(_, progress)| may(progress));
+        others.max_by_key(|(id, progress)| (progress.matched, *id)).map(|(id, _)| MemberId(id))
     }
 }

@@ -107,17 +107,59 @@ fn a_leader_that_was_removed_stays_until_others_know() {
     assert!(group.driver(1).leads());
 }
 
-/// It does not wait for one that does not answer.
+/// The answer to a sign of life does not wait for the disk otherwise.
+#[test]
+fn who_knows_of_a_removal_says_so_when_that_is_durable() {
+    let mut group = led_by_2_that_is_to_go();
+    group.deliver(1, 2, 1000);
+    group.network.clear();
+    group.node(1).holds_writes = true;
+    group.tick(2);
+    group.deliver(0, 0, 1000);
+    assert!(group.driver(1).committed() == group.driver(2).committed());
+    assert!(group.driver(2).is_leaving() && !group.driver(1).is_alone());
+    group.node(1).holds_writes = false;
+    group.work(1);
+    group.deliver(0, 0, 1000);
+    assert!(!group.driver(2).is_leaving() && group.driver(1).is_alone());
+}
+
+/// For two election timeouts it waits for one that does not answer.
 #[test]
 fn a_leader_that_was_removed_leaves_in_time() {
     let mut group = led_by_2_that_is_to_go();
     group.deliver(1, 2, 1000);
     group.cuts.insert((2, 1));
-    for _ in 0..30 {
+    for nth in 1..=20 {
+        assert!(group.driver(2).is_leaving(), "before tick {nth}");
         group.tick(2);
         group.deliver(0, 0, 1000);
     }
+    group.tick(2);
     assert!(!group.driver(2).is_leaving());
+}
+
+/// Whom it hands over to may not be able to lead, as long as it seems to be well.
+#[test]
+fn a_leader_that_cannot_hand_over_removes_itself() {
+    let mut group = Group::new(3);
+    while !group.driver(1).leads() {
+        group.tick(1);
+        group.deliver(0, 0, 1000);
+    }
+    group.cuts.insert((1, 3));
+    remove(&mut group, 1, 1);
+    for _ in 0..15 {
+        group.tick(1);
+        group.deliver(0, 0, 1000);
+    }
+    assert!(group.driver(1).leads());
+    remove(&mut group, 1, 1);
+    group.deliver(0, 0, 1000);
+    assert!(group.events.ends_with("1: remove 1 done\n"), "{}", group.events);
+    group.cuts.clear();
+    group.settle();
+    assert!(!group.driver(1).leads());
 }
 
 /// Who hears of its removal is gone at once. Did the leader forget it then, it would need that vote for ever.

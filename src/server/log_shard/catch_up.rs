@@ -238,32 +238,28 @@ impl<D: Disk + 'static> LogShard<D> {
 
     /// Puts a state that has arrived in the place of this member's own, if raft will take it over and nothing is in its
     /// way. From then on, nothing is stepped until it has been.
-    pub(super) fn begin_install(&mut self) {
+    pub(super) fn begin_install(&mut self) -> Result<(), Failure> {
         let inbox = Rc::clone(&self.inbox);
         let mut received = inbox.received.borrow_mut();
-        let Some(Received { message, .. }) = &*received else { return };
+        let Some(Received { message, .. }) = &*received else { return Ok(()) };
         if self.driver.writes_in_flight() > 0 || self.driver.is_checkpointing() {
             // Their ends start another pass.
-            return;
+            return Ok(());
         }
         let wants = self.driver.wants_snapshot(message);
-        let Some(Received { message, incoming, verdict }) = received.take() else { return };
+        let Some(Received { message, incoming, verdict }) = received.take() else { return Ok(()) };
         if !wants {
             // It has what the state would bring: raft says so to the leader.
-            let stepped = self.driver.step(message);
-            let verdict_said = match stepped {
-                Ok(()) => "this member has come further by itself".to_owned(),
-                Err(error) => error.to_string(),
-            };
+            self.driver.step(message)?;
             glommio::spawn_local(async move {
                 // The next state would be written to the same file.
                 incoming.discard().await;
                 // Whoever waits may have gone.
-                verdict.send(Err(verdict_said)).ok();
+                verdict.send(Err("this member has come further by itself".to_owned())).ok();
             })
             .detach();
             self.inbox.signal.set();
-            return;
+            return Ok(());
         }
         self.is_installing = true;
         self.end_defragment(false);
@@ -277,6 +273,7 @@ impl<D: Disk + 'static> LogShard<D> {
             inbox.signal.set();
         })
         .detach();
+        Ok(())
     }
 
     /// A state is in the place of this member's own: goes on with it.

@@ -22,7 +22,7 @@ use super::proposals::{Owner, Part};
 use super::question::{self, ChangeAnswer, Kind};
 use crate::api::node::{PeerTraffic, RoundTrips};
 use crate::error::{Rejected, Unavailable};
-use crate::ids::{Index, MemberId};
+use crate::ids::{Index, MemberId, Term};
 use crate::limits;
 use crate::raft::membership::{Peer, Standing};
 use crate::store::command::Batch;
@@ -49,9 +49,19 @@ struct Wanted {
     shard: usize,
     key: Key,
     batch: Bytes,
+    /// The leader of this term did not take it, and is not to be asked again before that.
+    refused: Option<(Term, Instant)>,
 }
 
 impl Wanted {
+    fn may_ask(&self, term: Term) -> bool {
+        self.refused.is_none_or(|(refused, until)| refused != term || Instant::now() >= until)
+    }
+
+    fn is_overdue(&self, now: Instant) -> bool {
+        now.duration_since(self.since) > limits::REQUEST_TIMEOUT
+    }
+
     /// Whom its outcome is for.
     fn parts(&self) -> Vec<Part> {
         vec![Part { owner: Owner::Shard { shard: self.shard, key: self.key }, requests: 1 }]
@@ -129,7 +139,7 @@ impl<D: Disk + 'static> LogShard<D> {
     /// A client here wants the membership changed.
     pub(super) fn want_change(&mut self, shard: usize, key: Key, batch: Bytes) {
         let since = Instant::now();
-        self.membership.wanted.push_back(Wanted { since, shard, key, batch });
+        self.membership.wanted.push_back(Wanted { since, shard, key, batch, refused: None });
     }
 
     /// Another member wants it changed, and takes this one for the leader.
@@ -143,15 +153,19 @@ impl<D: Disk + 'static> LogShard<D> {
 
     /// Proposes the changes that wait, one after another; where another member leads, asks it to.
     pub(super) fn propose_changes(&mut self) {
-        if !self.driver.can_propose() {
-            return;
-        }
-        if !self.driver.leads() {
+        if self.membership.is_removed || self.driver.can_propose() && !self.driver.leads() {
             for (_, _, answer) in self.membership.asked_here.drain(..) {
                 // Whoever asked may have gone.
                 answer.send(Err(Unavailable::NoLeader)).ok();
             }
-            while let Some(wanted) = self.membership.wanted.pop_front() {
+        }
+        if !self.driver.can_propose() {
+            return;
+        }
+        if !self.driver.leads() {
+            let term = self.driver.term();
+            let may_ask = |wanted: &mut Wanted| wanted.may_ask(term);
+            while let Some(wanted) = self.membership.wanted.pop_front_if(may_ask) {
                 self.ask_for_change(wanted);
             }
             return;
@@ -225,13 +239,16 @@ impl<D: Disk + 'static> LogShard<D> {
 
     /// The leader has answered. If it was none any more, another one is asked.
     pub(super) fn note_change_answer(&mut self, nth: usize, answer: ChangeAnswer) {
-        let Some((wanted, context)) = self.membership.asked.try_remove(nth) else { return };
+        let Some((mut wanted, context)) = self.membership.asked.try_remove(nth) else { return };
         let Err(unavailable) = answer else { return };
         if self.driver.forget_change(&context).is_none() {
             return;
         }
         if unavailable == Unavailable::NoLeader {
-            return self.membership.wanted.push_back(wanted);
+            let until = Instant::now() + self.membership.election_timeout;
+            wanted.refused = Some((self.driver.term(), until));
+            // It has waited for longer than those that were not asked for yet.
+            return self.membership.wanted.push_front(wanted);
         }
         let Wanted { shard, key, .. } = wanted;
         self.tell(shard, ToShard::Failed { key, unavailable });
@@ -241,7 +258,7 @@ impl<D: Disk + 'static> LogShard<D> {
     pub(super) fn end_overdue_changes(&mut self, now: Instant) {
         let overdue = |since: Instant| now.duration_since(since) > limits::REQUEST_TIMEOUT;
         while let Some(Wanted { shard, key, .. }) =
-            self.membership.wanted.pop_front_if(|wanted| overdue(wanted.since))
+            self.membership.wanted.pop_front_if(|wanted| wanted.is_overdue(now))
         {
             let unavailable = Unavailable::TimedOut;
             self.tell(shard, ToShard::Failed { key, unavailable });

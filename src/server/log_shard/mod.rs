@@ -365,7 +365,7 @@ impl<D: Disk + 'static> LogShard<D> {
         self.follow_transfers();
         more |= !self.driver.tidy();
         self.prepare();
-        self.begin_install();
+        self.begin_install()?;
         if !self.is_installing {
             self.checkpoint();
         }

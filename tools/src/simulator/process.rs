@@ -366,7 +366,7 @@ impl Process {
         self.effects.replies.extend(answers);
         more |= self.tidy();
         self.prepare(now);
-        self.begin_install();
+        self.begin_install()?;
         if !self.is_installing {
             self.checkpoint(now);
         }
@@ -697,22 +697,22 @@ impl Process {
         self.effects.verdicts.extend(self.receives.take().map(|sent| (sent, false)));
     }
 
-    fn begin_install(&mut self) {
+    fn begin_install(&mut self) -> Result<(), End> {
         let is_busy = self.driver.writes_in_flight() > 0 || self.driver.is_checkpointing();
         if self.received.is_none() || is_busy {
-            return;
+            return Ok(());
         }
-        let Some((message, incoming)) = self.received.take() else { return };
+        let Some((message, incoming)) = self.received.take() else { return Ok(()) };
         if !self.driver.wants_snapshot(&message) {
             // It is an old one: raft says so.
-            self.driver.step(message).ok();
+            self.driver.step(message)?;
             self.break_off();
             let future = Box::pin(async move {
                 incoming.discard().await;
                 Done::Nothing
             });
             self.effects.jobs.push(Job { future, receives_from: None });
-            return;
+            return Ok(());
         }
         self.is_installing = true;
         self.end_defragment(false);
@@ -721,6 +721,7 @@ impl Process {
             Done::Installed(message, Box::new(installed))
         });
         self.effects.jobs.push(Job { future, receives_from: None });
+        Ok(())
     }
 
     /// The disk has done something.
