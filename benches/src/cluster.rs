@@ -19,6 +19,9 @@ use urd_tools::members;
 const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const LEVEL_TIMEOUT: Duration = Duration::from_secs(60);
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a removal may take, and how soon one that was refused is tried again.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(8);
+const REMOVE_INTERVAL: Duration = Duration::from_millis(200);
 /// How often members are asked meanwhile.
 const ASK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -103,6 +106,27 @@ impl Cluster {
             let applied = statuses[nth].as_ref()?.raft_applied_index;
             (applied >= wanted?).then_some(())
         })
+    }
+
+    /// Lets another member remove member `nth` from the cluster, as soon as it may be: members have to be connected for a
+    /// while. Says when it was asked for the time that it was done.
+    pub fn remove(&self, nth: usize) -> io::Result<Instant> {
+        let id = self.wait(LEADER_TIMEOUT, nth, "it does not say who it is", |statuses| {
+            Some(statuses[nth].as_ref()?.header.as_ref()?.member_id)
+        })?;
+        let other = (nth + 1) % self.members.len();
+        let endpoint: Endpoint =
+            self.members[other].address().to_string().parse().map_err(io::Error::other)?;
+        let executor = LocalExecutorBuilder::default().make().map_err(io::Error::from)?;
+        let deadline = Instant::now() + LEADER_TIMEOUT;
+        loop {
+            let asked = Instant::now();
+            match executor.run(members::remove(&endpoint, id, REMOVE_TIMEOUT)) {
+                Ok(_) => return Ok(asked),
+                Err(_) if Instant::now() < deadline => thread::sleep(REMOVE_INTERVAL),
+                Err(error) => return Err(self.members[other].failed(&error.to_string())),
+            }
+        }
     }
 
     /// Ends all members in good order.

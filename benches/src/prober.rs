@@ -94,6 +94,11 @@ impl Prober {
         }
     }
 
+    /// The longest time from `begin` to now in which nothing was acknowledged.
+    pub fn longest_gap(&self, begin: Instant) -> Duration {
+        longest_gap(&self.shared.acknowledged(), begin, Instant::now())
+    }
+
     /// Forgets what was acknowledged so far.
     pub fn forget(&self) {
         self.shared.acknowledged().clear();
@@ -120,6 +125,14 @@ impl Shared {
 fn first_after(acknowledged: &[Acknowledged], begin: Instant) -> Option<Instant> {
     let after = acknowledged.iter().filter(|put| put.sent > begin);
     after.map(|put| put.at).min()
+}
+
+/// The longest time between acknowledgements, from `begin` to `end`.
+fn longest_gap(acknowledged: &[Acknowledged], begin: Instant, end: Instant) -> Duration {
+    let within = acknowledged.iter().map(|put| put.at).filter(|at| (begin..end).contains(at));
+    let mut times: Vec<Instant> = within.chain([begin, end]).collect();
+    times.sort_unstable();
+    times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
 }
 
 fn dial(endpoint: &Endpoint) -> io::Result<Dial> {
@@ -197,5 +210,8 @@ mod tests {
         let acknowledged = [put(0, 11), put(12, 40), put(15, 35), put(20, 50)];
         assert_eq!(first_after(&acknowledged, at(10)), Some(at(35)));
         assert_eq!(first_after(&acknowledged, at(20)), None);
+        assert_eq!(longest_gap(&acknowledged, at(10), at(52)), Duration::from_millis(24));
+        assert_eq!(longest_gap(&acknowledged, at(36), at(70)), Duration::from_millis(20));
+        assert_eq!(longest_gap(&[], at(10), at(52)), Duration::from_millis(42));
     }
 }

@@ -3,7 +3,9 @@
 use crate::grpc::endpoint::Endpoint;
 use crate::grpc::unary::{UnaryError, call};
 use std::time::Duration;
-use urd_proto::etcdserverpb::{StatusRequest, StatusResponse};
+use urd_proto::etcdserverpb::{
+    MemberRemoveRequest, MemberRemoveResponse, StatusRequest, StatusResponse,
+};
 
 /// Asks a member how it is.
 pub async fn status(endpoint: &Endpoint, timeout: Duration) -> Result<StatusResponse, UnaryError> {
@@ -25,6 +27,15 @@ pub async fn statuses(
         answers.push(answer.await);
     }
     answers
+}
+
+/// Asks a member to remove the one with this id from the cluster.
+pub async fn remove(
+    endpoint: &Endpoint,
+    id: u64,
+    timeout: Duration,
+) -> Result<MemberRemoveResponse, UnaryError> {
+    call(endpoint, "/etcdserverpb.Cluster/MemberRemove", &MemberRemoveRequest { id }, timeout).await
 }
 
 /// The member's own word on whether it leads.

@@ -5,8 +5,11 @@
 //! is measured. Then the killed member is started again, and when it has what the others have, the
 //! next leader is killed. Both kinds run with the same ticks; an election takes between one and two
 //! election timeouts, so the figures scatter by that much.
+//!
+//! With `--by removal` the leader is removed from the cluster instead, each time from a new one. Nothing dies then, so
+//! what is measured is the longest time without any acknowledgement from there on.
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,17 +27,32 @@ const FAILOVER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Before the next kill, so that what the last one caused is over.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// Kills the leader again and again, and prints for how long nothing could be put.
+/// After a removal, so much is looked at.
+const AFTER_REMOVAL: Duration = Duration::from_secs(4);
+
+/// What befalls the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// It is killed, and started again
+    Kill,
+    /// It is removed, each time from a new cluster
+    Removal,
+}
+
+/// Kills the leader again and again, or removes it, and prints for how long nothing could be put.
 ///
 /// All members and the client run on this machine and share its cores.
 #[derive(Debug, Parser)]
 #[command(name = "failover")]
 struct Cli {
-    /// How often the leader is killed, of each kind of server
+    /// What befalls the leader
+    #[arg(long, value_enum, default_value_t = By::Kill)]
+    by: By,
+    /// How often, of each kind of server
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     times: u32,
     /// Members of a cluster
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(3..=7))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=7))]
     members: u32,
     /// The members' --heartbeat-interval, in milliseconds
     #[arg(long, default_value_t = 100)]
@@ -67,6 +85,11 @@ fn main() -> ExitCode {
 }
 
 fn failover(cli: &Cli) -> io::Result<()> {
+    if cli.by == By::Kill && cli.members < 3 {
+        return Err(io::Error::other(
+            "of two members none can be lost: use three, or --by removal",
+        ));
+    }
     let root = match &cli.data_root {
         Some(root) => root.clone(),
         None => cargo::target_directory().join("failover"),
@@ -81,7 +104,10 @@ fn failover(cli: &Cli) -> io::Result<()> {
             "etcd" => cargo::etcd(&cli.etcd)?,
             _ => cargo::urd(cli.urd.as_deref())?,
         };
-        let outages = outages(cli, &program, &root)?;
+        let outages = match cli.by {
+            By::Kill => outages(cli, &program, &root)?,
+            By::Removal => gaps(cli, &program, &root)?,
+        };
         let milliseconds = outages.iter().map(|outage| outage.as_secs_f64() * 1e3).collect();
         if let Some(sample) = Sample::of(milliseconds) {
             let figures = [sample.median, sample.max, sample.min].map(figure);
@@ -90,20 +116,46 @@ fn failover(cli: &Cli) -> io::Result<()> {
         }
     }
     let (heartbeat, election) = (cli.heartbeat_interval, cli.election_timeout);
+    let what = if cli.by == By::Kill { "killed" } else { "removed" };
     println!(
-        "The leader of {members} members killed {times} times; ticks {heartbeat}/{election} ms.\n\n{table}"
+        "The leader of {members} members {what} {times} times; ticks {heartbeat}/{election} ms.\n\n{table}"
     );
     Ok(())
 }
 
-/// The time without writes after each kill of a cluster's leader.
-fn outages(cli: &Cli, program: &Program, root: &Path) -> io::Result<Vec<Duration>> {
+/// The longest time without an acknowledgement after each removal of a cluster's leader.
+fn gaps(cli: &Cli, program: &Program, root: &Path) -> io::Result<Vec<Duration>> {
+    let mut gaps = Vec::new();
+    for nth in 1..=cli.times {
+        let cluster = start(cli, program, root)?;
+        let prober = Prober::start(&cluster.endpoints())?;
+        thread::sleep(QUIET);
+        let leader = cluster.leader()?;
+        let asked = cluster.remove(leader)?;
+        thread::sleep(AFTER_REMOVAL);
+        gaps.push(prober.longest_gap(asked));
+        tell(cli, program, nth, &gaps);
+    }
+    Ok(gaps)
+}
+
+fn tell(cli: &Cli, program: &Program, nth: u32, times: &[Duration]) {
+    let milliseconds = times.last().map_or(0.0, |time| time.as_secs_f64() * 1e3);
+    eprintln!("{}, {nth}/{}: {milliseconds:.0} ms", program.name, cli.times);
+}
+
+fn start(cli: &Cli, program: &Program, root: &Path) -> io::Result<Cluster> {
     let flags = [
         format!("--heartbeat-interval={}", cli.heartbeat_interval),
         format!("--election-timeout={}", cli.election_timeout),
     ];
     let flags = flags.each_ref().map(String::as_str);
-    let mut cluster = Cluster::start(program, root, cli.members as usize, &flags)?;
+    Cluster::start(program, root, cli.members as usize, &flags)
+}
+
+/// The time without writes after each kill of a cluster's leader.
+fn outages(cli: &Cli, program: &Program, root: &Path) -> io::Result<Vec<Duration>> {
+    let mut cluster = start(cli, program, root)?;
     let prober = Prober::start(&cluster.endpoints())?;
     let mut outages = Vec::new();
     for nth in 1..=cli.times {
@@ -114,14 +166,8 @@ fn outages(cli: &Cli, program: &Program, root: &Path) -> io::Result<Vec<Duration
         let served = prober.first_after(killed, FAILOVER_TIMEOUT).map_err(|error| {
             io::Error::new(error.kind(), format!("{}, kill {nth}: {error}", program.name))
         })?;
-        let outage = served - killed;
-        eprintln!(
-            "{}, kill {nth}/{}: {:.0} ms",
-            program.name,
-            cli.times,
-            outage.as_secs_f64() * 1e3
-        );
-        outages.push(outage);
+        outages.push(served - killed);
+        tell(cli, program, nth, &outages);
         cluster.restart(leader)?;
     }
     drop(prober);
