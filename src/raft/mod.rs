@@ -45,7 +45,9 @@
 //! A leader that is to be removed hands over first, and the next one proposes it (raft thesis, 4.2.2). One that has found
 //! the entry in its log when it came to lead commits it itself. raft-rs cannot lead a group that it is not in; so its
 //! configuration stays, its own clients are served no more, and the member is gone once most of those who stay say that they
-//! know of the commit, or two election timeouts later.
+//! know of the commit, or when nobody waits for a request of that time any more.
+//! Did the other one of two hear nothing for so long, it needs `--force-new-cluster`. Therefore of two, who leads never
+//! proposes its own removal: it hands over, or the change is not made.
 //!
 //! The first members of a new cluster stand in every first member's store from the start, as if each had taken over a
 //! state at index 1. So the log begins at 2, and a member that joins later is always sent a state, with the first

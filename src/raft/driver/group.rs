@@ -282,14 +282,15 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             return refused;
         }
         let is_own = matches!(command, Command::MemberRemove(it) if it.id == self.node.raft.id);
-        // Once in a term: it may be that nobody can lead but this one.
+        // Once in a term: it may be that nobody can lead but this one. Of two the other one has to: it is needed anyway, and
+        // what it has not heard of when this one is gone, nobody could tell it.
         let term = self.term();
-        if is_own
-            && self.handed_over_in != term
-            && let Some(successor) = self.successor()
-        {
-            self.handed_over_in = term;
-            self.transfer_leader(successor);
+        let must_hand_over = self.handed_over_in != term || self.others().count() == 1;
+        if is_own && must_hand_over && self.others().next().is_some() {
+            if let Some(successor) = self.successor() {
+                self.handed_over_in = term;
+                self.transfer_leader(successor);
+            }
             return refused;
         }
         let Ok(data) = change.write_to_bytes() else { return refused };
@@ -347,7 +348,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         if self.store.members().get(own).is_none() {
             self.window.set_conf_state(membership::conf_state(self.store.members()));
             let stays = self.node.raft.state == StateRole::Leader;
-            let until = self.ticks + if stays { 2 * self.round_ticks } else { 0 };
+            let until = self.ticks + if stays { self.request_ticks } else { 0 };
             self.place = Place::Leaving { removal: self.store.applied(), until };
             turn.lost.extend(self.pending.fail_all());
             turn.unreadable.extend(self.rounds.take_all());
@@ -361,7 +362,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     }
 
     /// Whether most of those who stay know that this member was removed. Who has led stays until they do, or for as long as
-    /// an election may take: by what they knew before they may need a vote of it, which nobody will give any more.
+    /// a request may take: by what they knew before they may need a vote of it, which nobody will give any more.
     pub(super) fn may_leave(&self) -> bool {
         let Place::Leaving { removal, until } = self.place else { return false };
         if self.ticks >= until || self.node.raft.state != StateRole::Leader {

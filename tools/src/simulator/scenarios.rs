@@ -173,6 +173,14 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "the-other-of-two-hangs-while-the-leader-is-removed",
+        shape: |settings| {
+            busy(settings);
+            (settings.members, settings.faults.replace, settings.faults.pause) = (2, 10, 10);
+            (settings.faults.clog, settings.faults.isolate, settings.faults.kill) = (5, 5, 3);
+        },
+    },
+    Scenario {
         name: "the-last-write-of-a-log-is-damaged",
         shape: |settings| {
             (settings.clients, settings.think) = (2, 40 * settings.tick);
