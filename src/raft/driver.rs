@@ -217,10 +217,29 @@ struct Flight {
 enum Place {
     /// One of its members.
     Member,
-    /// It was removed by this entry, and goes on until others know, or this tick.
-    Leaving { removal: Index, until: u64 },
+    /// It was removed by this entry, and goes on until others know.
+    Leaving { removal: Index },
     /// None any more: raft goes no further here.
     Gone,
+}
+
+impl Place {
+    /// As the table of members says.
+    fn at_start(own: MemberId, store: &Store) -> Self {
+        match store.is_removed(own) {
+            true => Self::Leaving { removal: store.applied() },
+            false => Self::Member,
+        }
+    }
+
+    /// The table's configuration; of who leaves, with itself.
+    fn conf_state(&self, own: MemberId, store: &Store) -> ConfState {
+        let mut conf = membership::conf_state(store.members());
+        if matches!(self, Self::Leaving { .. }) {
+            conf.voters.push(own.0);
+        }
+        conf
+    }
 }
 
 /// See the module's page.
@@ -268,6 +287,8 @@ pub struct Driver<D: Disk, P, R> {
     /// Members that were sent a state, and the entries behind it that they will need.
     catching_up: BTreeMap<MemberId, Index>,
     place: Place,
+    /// Some other member has said that it knows this to be committed.
+    told: Index,
     /// Whether the store has changed since it was published.
     changed: bool,
     /// Whether compacted revisions are left to remove.
@@ -320,7 +341,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             }
             Ok::<_, Fatal>(())
         })?;
-        window.set_conf_state(membership::conf_state(store.members()));
+        let place = Place::at_start(options.member, &store);
+        window.set_conf_state(place.conf_state(options.member, &store));
         let config = options.raft_config(store.applied().0);
         let node = RawNode::new(&config, window.clone(), &super::logging::logger())?;
         let mut driver = Self {
@@ -352,7 +374,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             window_entries: options.window_entries,
             round_ticks: options.election_ticks as u64,
             catching_up: BTreeMap::new(),
-            place: Place::Member,
+            place,
+            told: Index(0),
             changed: true,
             sweeping: true,
             since_checkpoint: Since { entries: last.saturating_sub(applied.0), bytes },

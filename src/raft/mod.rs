@@ -42,12 +42,13 @@
 //! committed, and the change is applied behind that write. No message that tells of it leaves before ([`changes`]): a member
 //! that hears of its removal is gone, and of two the other one could not be elected any more if it had forgotten it.
 //!
-//! A leader that is to be removed hands over first, and the next one proposes it (raft thesis, 4.2.2). One that has found
-//! the entry in its log when it came to lead commits it itself. raft-rs cannot lead a group that it is not in; so its
-//! configuration stays, its own clients are served no more, and the member is gone once most of those who stay say that they
-//! know of the commit, or when nobody waits for a request of that time any more.
-//! Did the other one of two hear nothing for so long, it needs `--force-new-cluster`. Therefore of two, who leads never
-//! proposes its own removal: it hands over, or the change is not made.
+//! A leader that is to be removed hands over first, and the next one proposes it (raft thesis, 4.2.2). Of two, who leads
+//! never proposes its own removal: it hands over, or the change is not made. One that has found the entry in its log when it
+//! came to lead commits it itself. raft-rs cannot lead a group that it is not in; so its configuration stays, also over a
+//! restart, while its own clients are served no more. It goes on as a member of the group before, which may lead, vote and be
+//! elected (the two groups differ in one member, so their majorities meet), until most of those who stay have said that they
+//! know of the commit, or one that knows leads or refuses it; or it is told to stop. By what they knew before they may need
+//! its vote, or entries that it has: of two the other one needs both.
 //!
 //! The first members of a new cluster stand in every first member's store from the start, as if each had taken over a
 //! state at index 1. So the log begins at 2, and a member that joins later is always sent a state, with the first

@@ -48,7 +48,8 @@ pub(super) struct LogExecutor {
     pub(super) stored: StoredIdentity,
     /// The members of the cluster that it joins.
     pub(super) joins: Vec<ProtoMember>,
-    pub(super) force_new_cluster: bool,
+    /// `--force-new-cluster`: this member, as it says of itself.
+    pub(super) alone: Option<ProtoMember>,
     pub(super) corruption: corruption::Checks,
     pub(super) tick: Duration,
     pub(super) auto_compaction: AutoCompaction,
@@ -221,9 +222,9 @@ impl LogExecutor {
         bootstrap::begin(&mut store, &self.stored, &log.entries());
         let mut driver =
             Driver::open(&self.raft, log, &recovered, store).map_err(RunError::Replay)?;
-        if self.force_new_cluster {
+        if let Some(own) = &self.alone {
             tracing::warn!("forcing a new cluster: this member alone, with all that it has");
-            driver.force_new_cluster(&self.shared.told).map_err(RunError::Replay)?;
+            driver.force_new_cluster(own).map_err(RunError::Replay)?;
             // In no log: it must be durable before anything follows it.
             driver.publish();
             let written = driver.begin_checkpoint().write(&opened.file).await;

@@ -241,7 +241,10 @@ impl Member<'_> {
             options: self.net_options(),
             stored: self.stored,
             joins: self.known.map(|known| known.members).unwrap_or_default(),
-            force_new_cluster: config.force_new_cluster,
+            alone: config.force_new_cluster.then(|| ProtoMember {
+                peer_ur_ls: texts(&config.initial_advertise_peer_urls),
+                ..shared.told.clone()
+            }),
             corruption: corruption::Checks {
                 newest: config.corrupt_check_time,
                 compacted: config.compact_hash_check_time,

@@ -311,12 +311,20 @@ impl Store {
         self.publish();
     }
 
-    /// Leaves `member` as the only one; the others count as removed. It is this member's own doing, in no log: make a
+    /// Whether a member was removed, as of what is applied; its id is never used again.
+    pub fn is_removed(&self, id: MemberId) -> bool {
+        is_removed(&self.tree, id)
+    }
+
+    /// Leaves `member` as the only one, removed before or not; the others count as removed. It is this member's own doing, in no log: make a
     /// checkpoint of it before anything else is written.
     pub fn force_new_cluster(&mut self, member: &Member) {
         for other in self.members.to_vec().iter().filter(|other| other.id != member.id) {
             remove(&mut self.tree, MemberId(other.id));
         }
+        let mut key = Vec::new();
+        keys::removed(&mut key, MemberId(member.id));
+        self.tree.remove(&key);
         write(&mut self.tree, &Member { is_learner: false, ..member.clone() });
         self.read_members();
         self.publish();
@@ -334,7 +342,7 @@ pub(super) fn open(tree: &Tree) -> Result<Members, Fault> {
 }
 
 impl View {
-    /// Whether a member was removed; its id is never used again.
+    /// Whether a member was removed, as of this view.
     #[must_use]
     pub fn is_removed(&self, id: MemberId) -> bool {
         is_removed(self.snapshot(), id)

@@ -123,6 +123,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             tracing::warn!(%from, "refused what another member wants to be proposed: {reason}");
             return Ok(());
         }
+        self.told = self.told.max(Index(message.commit));
         let stepped = self.node.step(message);
         self.own_timeout();
         match stepped {
@@ -135,17 +136,16 @@ impl<D: Disk, P, R> Driver<D, P, R> {
 
     /// Whether raft-rs must not come to call an election now.
     ///
-    /// It may not know yet that a state was taken over for good, and would panic for want of entries before it. This member
-    /// may have been removed, and have its votes still, but none of its own. Or it is the only voter, as another has left:
-    /// raft-rs takes the election for won at once, and would panic unless all entries are durable.
+    /// It may not know yet that a state was taken over for good, and would panic for want of entries before it. Or this
+    /// member is the only voter, as another has left: raft-rs takes the election for won at once, and would panic unless all
+    /// entries are durable.
     fn must_not_stand(&self) -> bool {
         let raft = &self.node.raft;
         let log = &raft.raft_log;
         let voters = raft.prs().conf().voters().ids();
         let elects_itself =
             raft.state != StateRole::Leader && voters.iter().all(|id| id == raft.id);
-        let has_led = self.is_leaving() && raft.state != StateRole::Leader;
-        log.applied < self.store.applied().0 || has_led || elects_itself && self.has_unwritten()
+        log.applied < self.store.applied().0 || elects_itself && self.has_unwritten()
     }
 
     /// Whether raft does not know all of its entries to be durable.
@@ -278,7 +278,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         let batch = self.change_in(&context).and_then(|batch| Batch::decode(batch).ok());
         let Some([command]) = batch.as_ref().map(Batch::commands) else { return refused };
         let Some(change) = membership::announced(command) else { return refused };
-        if self.node.raft.state != StateRole::Leader || self.node.raft.has_pending_conf() {
+        let leads = self.is_member() && self.node.raft.state == StateRole::Leader;
+        if !leads || self.node.raft.has_pending_conf() {
             return refused;
         }
         let is_own = matches!(command, Command::MemberRemove(it) if it.id == self.node.raft.id);
@@ -322,11 +323,11 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         self.store.members()
     }
 
-    /// Leaves this member alone in the group, at a start, as it says of itself: see
+    /// Leaves this member alone in the group, at a start, as it says of itself, with the peer URLs that the group knows: see
     /// [`Store::force_new_cluster`](crate::store::Store::force_new_cluster).
     pub fn force_new_cluster(&mut self, own: &Member) -> Result<(), Fatal> {
-        let peer_urls = self.members().get(MemberId(own.id)).map(|known| known.peer_ur_ls.clone());
-        let peer_ur_ls = peer_urls.unwrap_or_default();
+        let known = self.members().get(MemberId(own.id)).unwrap_or(own);
+        let peer_ur_ls = known.peer_ur_ls.clone();
         self.store.force_new_cluster(&Member { peer_ur_ls, ..own.clone() });
         // raft-rs changes one member at a time.
         let mut conf = self.node.raft.prs().conf().to_conf_state();
@@ -334,6 +335,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             conf = self.node.apply_conf_change(&step)?;
         }
         self.window.set_conf_state(conf);
+        self.place = Place::Member;
         self.changed = true;
         Ok(())
     }
@@ -347,9 +349,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         }
         if self.store.members().get(own).is_none() {
             self.window.set_conf_state(membership::conf_state(self.store.members()));
-            let stays = self.node.raft.state == StateRole::Leader;
-            let until = self.ticks + if stays { self.request_ticks } else { 0 };
-            self.place = Place::Leaving { removal: self.store.applied(), until };
+            self.place = Place::Leaving { removal: self.store.applied() };
             turn.lost.extend(self.pending.fail_all());
             turn.unreadable.extend(self.rounds.take_all());
             return Ok(());
@@ -361,12 +361,12 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         Ok(())
     }
 
-    /// Whether most of those who stay know that this member was removed. Who has led stays until they do, or for as long as
-    /// a request may take: by what they knew before they may need a vote of it, which nobody will give any more.
+    /// Whether others know that this member was removed: most of those who stay, where it leads, and else one, which goes on
+    /// to tell them. By what they knew before they may need a vote of it, which nobody could give any more.
     pub(super) fn may_leave(&self) -> bool {
-        let Place::Leaving { removal, until } = self.place else { return false };
-        if self.ticks >= until || self.node.raft.state != StateRole::Leader {
-            return self.ticks >= until;
+        let Place::Leaving { removal } = self.place else { return false };
+        if self.node.raft.state != StateRole::Leader {
+            return self.told >= removal;
         }
         let knows = |it: &(u64, &Progress)| it.1.committed_index >= removal.0;
         self.others().filter(knows).count() > self.others().count() / 2

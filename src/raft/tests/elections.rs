@@ -124,19 +124,60 @@ fn who_knows_of_a_removal_says_so_when_that_is_durable() {
     assert!(!group.driver(2).is_leaving() && group.driver(1).is_alone());
 }
 
-/// For as long as a request may take it waits for one that does not answer.
+/// It gives leadership up meanwhile, and is there to vote, or to be voted for, when the other one comes back.
 #[test]
-fn a_leader_that_was_removed_leaves_in_time() {
-    let mut group = led_by_2_that_is_to_go();
-    group.deliver(1, 2, 1000);
-    group.cuts.insert((2, 1));
-    for nth in 1..=50 {
-        assert!(group.driver(2).is_leaving(), "before tick {nth}");
-        group.tick(2);
-        group.deliver(0, 0, 1000);
+fn a_leader_that_was_removed_waits_for_the_other_one_however_long() {
+    for is_first in [true, false] {
+        let mut group = led_by_2_that_is_to_go();
+        group.deliver(1, 2, 1000);
+        group.network.clear();
+        group.cuts.extend([(1, 2), (2, 1)]);
+        for _ in 0..200 {
+            group.tick(2);
+        }
+        assert!(group.driver(2).is_leaving() && group.driver(2).leader().is_none());
+        group.cuts.clear();
+        for _ in 0..60 {
+            group.tick(if is_first { 1 } else { 2 });
+            group.deliver(0, 0, 1000);
+        }
+        assert!(!group.driver(2).is_leaving() && group.driver(1).is_alone());
+        group.settle();
+        assert!(group.driver(1).leads());
     }
-    group.tick(2);
-    assert!(!group.driver(2).is_leaving());
+}
+
+/// Whether it has led, or not, with entries behind its removal that the other one lacks, or without.
+#[test]
+fn who_was_removed_waits_for_the_other_one_after_a_restart_too() {
+    for is_longer in [true, false] {
+        let mut group = led_by_2_that_is_to_go();
+        if is_longer {
+            group.put(2, "a", "1");
+        }
+        group.deliver(1, 2, 1000);
+        assert!(group.driver(2).is_leaving());
+        group.network.clear();
+        assert_eq!(group.driver(2).last_index() > group.driver(1).last_index(), is_longer);
+        group.crash(2);
+        group.start(2);
+        for _ in 0..200 {
+            group.tick(2);
+            group.network.clear();
+        }
+        assert!(group.driver(2).is_leaving() && !group.driver(2).can_propose());
+        for _ in 0..100 {
+            group.tick(1);
+            group.tick(2);
+            group.deliver(0, 0, 1000);
+        }
+        assert!(!group.driver(2).is_leaving() && group.driver(1).is_alone());
+        group.settle();
+        assert!(group.driver(1).leads());
+        group.put(1, "c", "3");
+        group.check_acknowledged();
+        assert_eq!(group.acknowledged.last().map(|(key, ..)| &key[..]), Some("c"));
+    }
 }
 
 /// Whom it hands over to may not be able to lead, as long as it seems to be well.

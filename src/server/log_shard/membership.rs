@@ -33,6 +33,8 @@ pub struct Membership {
     pub election_timeout: Duration,
     /// It was removed from the cluster.
     is_removed: bool,
+    /// Another member has said so.
+    is_refused: bool,
     /// Changes that clients here want, and that were not proposed yet.
     wanted: VecDeque<Wanted>,
     /// Changes that the leader was asked for, and under which names: their shards hear if it refuses.
@@ -74,6 +76,7 @@ impl Membership {
         Self {
             election_timeout,
             is_removed: false,
+            is_refused: false,
             wanted: VecDeque::new(),
             asked: Slab::new(),
             asked_here: VecDeque::new(),
@@ -86,8 +89,21 @@ impl Membership {
         self.is_removed
     }
 
+    /// Whether another member has said so.
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_refused
+    }
+
+    /// This member finds itself removed.
+    pub(super) fn note_removed(&mut self) {
+        if !std::mem::replace(&mut self.is_removed, true) {
+            tracing::warn!("this member was removed from the cluster: stopping when others know");
+        }
+    }
+
     /// Another member says that this one was removed.
     pub(super) fn note_refused(&mut self) {
+        self.is_refused = true;
         if !std::mem::replace(&mut self.is_removed, true) {
             tracing::error!("the cluster has removed this member: stopping");
         }
@@ -101,8 +117,7 @@ impl<D: Disk + 'static> LogShard<D> {
         let own = self.shared.identity.member;
         self.transport.set_peers(&discovery::peers(published.view.members().iter(), own));
         if published.view.is_removed(own) {
-            tracing::warn!("this member was removed from the cluster: stopping");
-            self.membership.is_removed = true;
+            self.membership.note_removed();
         }
     }
 

@@ -711,6 +711,9 @@ pub async fn run<D: Disk + 'static>(
         .detach();
     }
     log_shard.driver.campaign_if_alone()?;
+    if log_shard.driver.is_leaving() {
+        log_shard.membership.note_removed();
+    }
     let mut on_ready = Some(on_ready);
     let mut on_stop = Some(on_stop);
     inbox.signal.set();
@@ -732,11 +735,12 @@ pub async fn run<D: Disk + 'static>(
             on_ready();
         }
         let is_removed = log_shard.membership.is_removed();
-        if stop.load(Ordering::Relaxed) || is_removed {
+        let is_told_to_stop = stop.load(Ordering::Relaxed);
+        if is_told_to_stop || is_removed {
             if let Some(on_stop) = on_stop.take() {
                 on_stop();
             }
-            if log_shard.has_ended(is_removed) {
+            if log_shard.has_ended(is_told_to_stop) {
                 log_shard.transport.stop().await;
                 log_shard.driver.into_log().close().await.map_err(Failure::Close)?;
                 return Ok(if is_removed { End::Removed } else { End::Stopped });
@@ -746,13 +750,16 @@ pub async fn run<D: Disk + 'static>(
 }
 
 impl<D: Disk + 'static> LogShard<D> {
-    /// Whether all that a stop waits for is done. One who was removed waits for nobody but those who have yet to know.
-    fn has_ended(&mut self, is_removed: bool) -> bool {
+    /// Whether all that a stop waits for is done. One who was removed waits for nobody but those who have yet to know, unless
+    /// it is told to stop.
+    fn has_ended(&mut self, is_told_to_stop: bool) -> bool {
         if self.drained < self.ports.len() {
             return false;
         }
-        if is_removed {
-            return !self.driver.is_leaving() && self.is_disk_idle();
+        if self.membership.is_removed() {
+            let may_end =
+                is_told_to_stop || self.membership.is_refused() || !self.driver.is_leaving();
+            return may_end && self.is_disk_idle();
         }
         let has_settled = !self.driver.leads() || self.has_saved_leases();
         has_settled && self.has_handed_over() && self.is_idle_or_alone()

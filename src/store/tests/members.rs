@@ -234,6 +234,18 @@ fn a_member_goes_on_alone() {
     feed.finish();
 }
 
+/// As its own cluster has removed it, and is lost.
+#[test]
+fn a_member_that_was_removed_may_go_on_alone() {
+    let mut feed = feed();
+    ok(feed.apply(&remove(2)));
+    assert!(feed.store.is_removed(MemberId(2)));
+    feed.store.force_new_cluster(&first(2, "b"));
+    assert_eq!(conf(&feed.store), (vec![2], vec![]));
+    assert!(!feed.store.is_removed(MemberId(2)) && feed.store.is_removed(MemberId(1)));
+    feed.finish();
+}
+
 /// A store of the version that ran alone and knew no members.
 #[test]
 fn an_older_store_is_given_its_member() {

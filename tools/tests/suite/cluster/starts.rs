@@ -101,3 +101,39 @@ async fn without_a_majority_callers_hear_so() {
     let mut client = cluster.client(&left).await;
     assert_eq!(client.range(get_request("more")).await.expect("get").kvs[0].value, &b"1"[..]);
 }
+
+#[tokio::test]
+async fn who_was_removed_ends_again_and_may_be_forced_to_go_on() {
+    let mut cluster = Cluster::start(Program::Subject, 3, &[]);
+    let removed = cluster.follower().await;
+    let by = cluster.wait_for_leader().await;
+    let mut client = cluster.client(&by).await;
+    client.put(put_request("key", b"value")).await.expect("put");
+    cluster.expel(&by, &removed).await;
+    let ends = |cluster: &Cluster| cluster.log(&removed).matches("permanently removed").count();
+    assert_eq!(ends(&cluster), 1);
+    cluster.launch(&removed);
+    cluster.wait_exit(&removed);
+    assert_eq!(ends(&cluster), 2);
+    // Where nobody says so it waits: by what others know it may be a member.
+    for name in cluster.names().into_iter().filter(|name| *name != removed) {
+        cluster.kill(&name);
+    }
+    let waits = |cluster: &Cluster| cluster.log(&removed).matches("when others know").count();
+    let before = waits(&cluster);
+    cluster.launch(&removed);
+    wait_for("it to wait", SETTLE_TIMEOUT, || (waits(&cluster) > before).then_some(()));
+    assert_eq!(ends(&cluster), 2);
+    cluster.kill(&removed);
+    cluster.launch_with(&removed, &["--force-new-cluster"]);
+    wait_for("it to lead alone", SETTLE_TIMEOUT, || cluster.is_healthy(&removed).then_some(()));
+    cluster.kill(&removed);
+    cluster.restart(&removed);
+    let mut client = cluster.client(&removed).await;
+    assert_eq!(client.range(get_request("key")).await.expect("get").kvs[0].value, &b"value"[..]);
+    let path = "/etcdserverpb.Cluster/MemberList";
+    let members: pb::MemberListResponse =
+        client.call(path, pb::MemberListRequest::default()).await.expect("members");
+    let urls: Vec<_> = members.members.iter().map(|member| member.peer_ur_ls.len()).collect();
+    assert_eq!(urls, [1]);
+}

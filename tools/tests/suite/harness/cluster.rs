@@ -346,14 +346,19 @@ impl Cluster {
 
     /// Removes a member through `by`, waits until its process has ended, and forgets it.
     pub(crate) async fn remove(&mut self, by: &str, name: &str) {
+        self.expel(by, name).await;
+        let place = self.place(name);
+        self.members.remove(place);
+    }
+
+    /// The same, and keeps its data.
+    pub(crate) async fn expel(&mut self, by: &str, name: &str) {
         let status = self.status(name).await.expect("the member to remove answers");
         let id = status.header.expect("every answer has a header").member_id;
         let request = pb::MemberRemoveRequest { id };
         let path = "/etcdserverpb.Cluster/MemberRemove";
         let _: pb::MemberRemoveResponse = self.change(by, path, request).await;
         self.wait_exit(name);
-        let place = self.place(name);
-        self.members.remove(place);
     }
 
     /// A change of the membership, again and again until it is allowed.
