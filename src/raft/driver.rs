@@ -217,28 +217,21 @@ struct Flight {
 enum Place {
     /// One of its members.
     Member,
-    /// It was removed by this entry, and goes on until others know.
+    /// It was removed by this entry, or one before, and goes on until others know.
     Leaving { removal: Index },
     /// None any more: raft goes no further here.
     Gone,
 }
 
 impl Place {
-    /// As the table of members says.
-    fn at_start(own: MemberId, store: &Store) -> Self {
-        match store.is_removed(own) {
-            true => Self::Leaving { removal: store.applied() },
-            false => Self::Member,
-        }
-    }
-
-    /// The table's configuration; of who leaves, with itself.
-    fn conf_state(&self, own: MemberId, store: &Store) -> ConfState {
+    /// As the table of members says, with raft's configuration: the table's, and of who leaves itself too.
+    fn at_start(own: MemberId, store: &Store) -> (Self, ConfState) {
         let mut conf = membership::conf_state(store.members());
-        if matches!(self, Self::Leaving { .. }) {
-            conf.voters.push(own.0);
+        if !store.is_removed(own) {
+            return (Self::Member, conf);
         }
-        conf
+        conf.voters.push(own.0);
+        (Self::Leaving { removal: store.applied() }, conf)
     }
 }
 
@@ -287,7 +280,7 @@ pub struct Driver<D: Disk, P, R> {
     /// Members that were sent a state, and the entries behind it that they will need.
     catching_up: BTreeMap<MemberId, Index>,
     place: Place,
-    /// Some other member has said that it knows this to be committed.
+    /// Some other voter has said that it knows this to be committed.
     told: Index,
     /// Whether the store has changed since it was published.
     changed: bool,
@@ -322,13 +315,11 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         let entries = log.entries();
         let hard_state = replay::hard_state(&entries, recovered.hard_state.as_deref(), &store)?;
         let applied = (store.applied().0, store.term().0);
-        let follows = replay::follows(&entries, &store)?;
-        if !follows {
+        if !replay::follows(&entries, &store)? {
             // What it has is of no use: it goes on behind the checkpoint, and says so with its next write.
             log.restart(applied.0);
         }
-        let entries = log.entries();
-        let last = log.last_index();
+        let (entries, last) = (log.entries(), log.last_index());
         let mut bytes = 0;
         let window = Window::new(applied, hard_state.clone(), ConfState::default());
         // What is applied already may be of use to members that lag.
@@ -341,8 +332,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             }
             Ok::<_, Fatal>(())
         })?;
-        let place = Place::at_start(options.member, &store);
-        window.set_conf_state(place.conf_state(options.member, &store));
+        let (place, conf) = Place::at_start(options.member, &store);
+        window.set_conf_state(conf);
         let config = options.raft_config(store.applied().0);
         let node = RawNode::new(&config, window.clone(), &super::logging::logger())?;
         let mut driver = Self {

@@ -47,7 +47,7 @@
 //! came to lead commits it itself. raft-rs cannot lead a group that it is not in; so its configuration stays, also over a
 //! restart, while its own clients are served no more. It goes on as a member of the group before, which may lead, vote and be
 //! elected (the two groups differ in one member, so their majorities meet), until most of those who stay have said that they
-//! know of the commit, or one that knows leads or refuses it; or it is told to stop. By what they knew before they may need
+//! know of the commit, or, when it does not lead, one voter has; or one refuses it; or it is told to stop. By what they knew before they may need
 //! its vote, or entries that it has: of two the other one needs both.
 //!
 //! The first members of a new cluster stand in every first member's store from the start, as if each had taken over a

@@ -44,8 +44,18 @@ pub(super) fn depends_on_nothing(message: &Message, vote_in_flight: bool) -> boo
 
 /// Whether a message says that the entry at `index` is committed, and does not wait for the writes under way by itself.
 pub(super) fn tells_of(message: &Message, index: Index) -> bool {
-    use MessageType::{MsgAppend, MsgHeartbeat, MsgHeartbeatResponse};
-    let may = matches!(message.get_msg_type(), MsgAppend | MsgHeartbeat | MsgHeartbeatResponse);
+    use MessageType::{
+        MsgAppend, MsgHeartbeat, MsgHeartbeatResponse, MsgRequestPreVoteResponse,
+        MsgRequestVoteResponse,
+    };
+    let may = matches!(
+        message.get_msg_type(),
+        MsgAppend
+            | MsgHeartbeat
+            | MsgHeartbeatResponse
+            | MsgRequestPreVoteResponse
+            | MsgRequestVoteResponse
+    );
     may && message.commit >= index.0
 }
 
@@ -123,7 +133,10 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             tracing::warn!(%from, "refused what another member wants to be proposed: {reason}");
             return Ok(());
         }
-        self.told = self.told.max(Index(message.commit));
+        // A learner that knows cannot go on to tell the others.
+        if self.node.raft.prs().conf().voters().contains(message.from) {
+            self.told = self.told.max(Index(message.commit));
+        }
         let stepped = self.node.step(message);
         self.own_timeout();
         match stepped {
@@ -361,8 +374,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         Ok(())
     }
 
-    /// Whether others know that this member was removed: most of those who stay, where it leads, and else one, which goes on
-    /// to tell them. By what they knew before they may need a vote of it, which nobody could give any more.
+    /// Whether others know that this member was removed: most of those who stay, where it leads, and else one voter, which
+    /// goes on to tell them. By what they knew before they may need a vote of it, which nobody could give any more.
     pub(super) fn may_leave(&self) -> bool {
         let Place::Leaving { removal } = self.place else { return false };
         if self.node.raft.state != StateRole::Leader {

@@ -133,7 +133,9 @@ fn a_leader_that_was_removed_waits_for_the_other_one_however_long() {
         group.network.clear();
         group.cuts.extend([(1, 2), (2, 1)]);
         for _ in 0..200 {
+            group.tick(1);
             group.tick(2);
+            group.network.clear();
         }
         assert!(group.driver(2).is_leaving() && group.driver(2).leader().is_none());
         group.cuts.clear();
@@ -178,6 +180,44 @@ fn who_was_removed_waits_for_the_other_one_after_a_restart_too() {
         group.check_acknowledged();
         assert_eq!(group.acknowledged.last().map(|(key, ..)| &key[..]), Some("c"));
     }
+}
+
+/// A learner could not tell the one that stays.
+#[test]
+fn a_learner_that_knows_is_not_enough() {
+    let mut group = led_by_1();
+    group.add_member(1, 3, true);
+    group.deliver(0, 0, 1000);
+    group.add(3);
+    for _ in 0..5 {
+        group.tick(1);
+        group.deliver(0, 0, 1000);
+    }
+    assert_eq!(group.driver(3).applied(), group.driver(1).applied());
+    remove(&mut group, 1, 2);
+    group.deliver(1, 2, 1000);
+    group.cuts.extend([(1, 3), (3, 1)]);
+    for _ in 0..40 {
+        group.network.clear();
+        group.tick(1);
+    }
+    group.network.clear();
+    while group.driver(2).leader() != Some(MemberId(2)) {
+        group.tick(2);
+        group.deliver(2, 1, 1000);
+        group.deliver(1, 2, 1000);
+    }
+    group.deliver(2, 1, 1000);
+    group.cuts.insert((2, 1));
+    for _ in 0..100 {
+        group.tick(2);
+        group.deliver(0, 0, 1000);
+    }
+    assert!(group.driver(2).is_leaving() && !group.driver(1).is_alone());
+    assert_eq!(group.driver(3).applied(), group.driver(2).applied());
+    group.cuts.clear();
+    group.settle();
+    assert!(!group.driver(2).is_leaving() && group.driver(1).leads());
 }
 
 /// Whom it hands over to may not be able to lead, as long as it seems to be well.

@@ -742,8 +742,10 @@ pub async fn run<D: Disk + 'static>(
             }
             if log_shard.has_ended(is_told_to_stop) {
                 log_shard.transport.stop().await;
+                // What others may need must not be called useless.
+                let has_left = log_shard.may_leave();
                 log_shard.driver.into_log().close().await.map_err(Failure::Close)?;
-                return Ok(if is_removed { End::Removed } else { End::Stopped });
+                return Ok(if has_left { End::Removed } else { End::Stopped });
             }
         }
     }
@@ -757,12 +759,16 @@ impl<D: Disk + 'static> LogShard<D> {
             return false;
         }
         if self.membership.is_removed() {
-            let may_end =
-                is_told_to_stop || self.membership.is_refused() || !self.driver.is_leaving();
-            return may_end && self.is_disk_idle();
+            return (is_told_to_stop || self.may_leave()) && self.is_disk_idle();
         }
         let has_settled = !self.driver.leads() || self.has_saved_leases();
         has_settled && self.has_handed_over() && self.is_idle_or_alone()
+    }
+
+    /// Whether this member was removed, and nobody needs it any more.
+    fn may_leave(&self) -> bool {
+        let membership = &self.membership;
+        membership.is_removed() && (membership.is_refused() || !self.driver.is_leaving())
     }
 
     /// Without a leader nothing that waits can be answered; a stop does not wait for it.

@@ -112,8 +112,11 @@ impl<D: Disk + 'static> Events for Doorkeeper<D> {
         }
     }
 
+    /// A learner does not say so: whom it sent away may be needed by voters that do not know yet.
     fn was_removed(&self, member: MemberId) -> bool {
-        self.shared.published.load().view.is_removed(member)
+        let published = self.shared.published.load();
+        let is_learner = published.view.members().is_learner(self.shared.identity.member);
+        published.view.is_removed(member) && !is_learner
     }
 }
 

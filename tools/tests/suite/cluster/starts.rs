@@ -123,6 +123,8 @@ async fn who_was_removed_ends_again_and_may_be_forced_to_go_on() {
     let before = waits(&cluster);
     cluster.launch(&removed);
     wait_for("it to wait", SETTLE_TIMEOUT, || (waits(&cluster) > before).then_some(()));
+    // Beyond an election timeout.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(ends(&cluster), 2);
     cluster.kill(&removed);
     cluster.launch_with(&removed, &["--force-new-cluster"]);
