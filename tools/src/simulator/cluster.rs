@@ -450,7 +450,7 @@ impl Cluster {
                 self.lose(id, Loss::Power);
                 Ok(())
             }
-            Start::Refused(reason) if member.is_flipped => {
+            Start::Refused(reason) if member.is_flipped || member.is_in_doubt => {
                 member.hurt = Some(reason);
                 Ok(())
             }

@@ -70,6 +70,8 @@ pub(super) struct Member {
     pub(super) is_flipped: bool,
     /// Its disk has said that writes are durable which are not, since the power went last.
     pub(super) has_lied: bool,
+    /// The power went after its disk had lied, and it has not started since.
+    pub(super) is_in_doubt: bool,
     /// Why it cannot start any more.
     pub(super) hurt: Option<String>,
     /// It found itself removed, or was given up.
@@ -94,6 +96,7 @@ impl Member {
             is_disk_bad: false,
             is_flipped: false,
             has_lied: false,
+            is_in_doubt: false,
             hurt: None,
             is_gone: false,
             drift: rng.i64(-drift..=drift) + too_fast,
@@ -135,7 +138,7 @@ impl Member {
         self.set_up_disk(settings, rng);
         self.disk.set_lying(self.has_lied || settings.canary == Some(Canary::AckBeforeDurable));
         if let Some(before) = before.filter(|_| loses_power) {
-            self.has_lied = false;
+            (self.has_lied, self.is_in_doubt) = (false, true);
             self.disk.set_lying(false);
             self.judge_lies(&before, settings);
         }
@@ -150,7 +153,8 @@ impl Member {
     }
 
     /// Whether its log still has what its disk had said was durable. No promise holds on a medium that lies: a member that
-    /// has lost something is as one whose disk is damaged, whether its log can tell or not.
+    /// has lost something is as one whose disk is damaged, whether its log can tell or not. That its checkpoint is older than
+    /// what its log begins with, its start finds.
     fn judge_lies(&mut self, before: &MemoryDisk, settings: &Settings) {
         let had = log_end(before.copy(), settings).and_then(Result::ok);
         match log_end(self.disk.copy(), settings) {
@@ -214,7 +218,7 @@ impl Member {
                 if let Err(fatal) = driver.campaign_if_alone() {
                     return Start::Refused(fatal.to_string());
                 }
-                self.is_flipped = false;
+                (self.is_flipped, self.is_in_doubt) = (false, false);
                 let (settings, sites) = (Rc::clone(settings), Rc::clone(&self.sites));
                 let disk = self.disk.clone();
                 let process = Process::new(self.id, settings, sites, driver, disk, file, now);

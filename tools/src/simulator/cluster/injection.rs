@@ -4,7 +4,7 @@ use urd::ids::MemberId;
 use urd::store::View;
 
 use super::super::faults::Fault;
-use super::super::member::Loss;
+use super::super::member::{Loss, Member};
 use super::super::settings::{Canary, Time};
 use super::{Cluster, Event};
 use urd_proto::etcdserverpb::alarm_request::AlarmAction;
@@ -166,11 +166,11 @@ impl Cluster {
 
     /// Whether enough are left that hold what this one may lose.
     fn may_lose(&self, id: u64) -> bool {
-        let is_hurt = |id: &u64| {
-            self.members
-                .get(id)
-                .is_none_or(|it| it.hurt.is_some() || it.is_flipped || it.has_lied || it.is_gone)
+        let may_be_hurt = |it: &Member| {
+            let is_damaged = it.is_flipped || it.has_lied || it.is_in_doubt;
+            it.hurt.is_some() || is_damaged || it.is_gone
         };
+        let is_hurt = |id: &u64| self.members.get(id).is_none_or(may_be_hurt);
         let views =
             || self.members.values().filter_map(|it| it.process.as_ref()).map(|it| &it.view);
         let Some(newest) = views().max_by_key(|view| view.applied()) else { return false };
