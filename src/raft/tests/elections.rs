@@ -25,7 +25,13 @@ fn remove(group: &mut Group, at: u64, id: u64) {
 /// more than that. What is under way says that the first one has what it needs to commit it.
 fn led_by_2_that_is_to_go() -> Group {
     let mut group = led_by_1();
-    remove(&mut group, 1, 2);
+    let_2_lead_that_is_to_go(&mut group);
+    assert_eq!(group.driver(2).last_index().0, group.driver(2).committed().0 + 2);
+    group
+}
+
+fn let_2_lead_that_is_to_go(group: &mut Group) {
+    remove(group, 1, 2);
     group.deliver(1, 2, 1000);
     for _ in 0..40 {
         group.network.clear();
@@ -38,8 +44,6 @@ fn led_by_2_that_is_to_go() -> Group {
         group.deliver(1, 2, 1000);
     }
     group.deliver(2, 1, 1000);
-    assert_eq!(group.driver(2).last_index().0, group.driver(2).committed().0 + 2);
-    group
 }
 
 #[test]
@@ -194,20 +198,8 @@ fn a_learner_that_knows_is_not_enough() {
         group.deliver(0, 0, 1000);
     }
     assert_eq!(group.driver(3).applied(), group.driver(1).applied());
-    remove(&mut group, 1, 2);
-    group.deliver(1, 2, 1000);
     group.cuts.extend([(1, 3), (3, 1)]);
-    for _ in 0..40 {
-        group.network.clear();
-        group.tick(1);
-    }
-    group.network.clear();
-    while group.driver(2).leader() != Some(MemberId(2)) {
-        group.tick(2);
-        group.deliver(2, 1, 1000);
-        group.deliver(1, 2, 1000);
-    }
-    group.deliver(2, 1, 1000);
+    let_2_lead_that_is_to_go(&mut group);
     group.cuts.insert((2, 1));
     for _ in 0..100 {
         group.tick(2);
