@@ -39,8 +39,9 @@
 //! A change takes effect only once it is durable here that it is committed. A member that had acted on it, and at its
 //! next start went by the members of before, could be elected by a majority of those, while the others go by the change:
 //! two majorities without a member in common, once two changes have passed. So the hard state is written when a change is
-//! committed, and the change is applied behind that write. No message that tells of it leaves before ([`changes`]): a member
-//! that hears of its removal is gone, and of two the other one could not be elected any more if it had forgotten it.
+//! committed, and the change is applied behind that write. No append, heartbeat or vote that tells of it leaves before
+//! ([`changes`]; the answer with a read index may, and nobody leaves on its word): a member that hears of its removal is
+//! gone, and of two the other one could not be elected any more if it had forgotten it.
 //!
 //! A leader that is to be removed hands over first, and the next one proposes it (raft thesis, 4.2.2). Of two, who leads
 //! never proposes its own removal: it hands over, or the change is not made. One that has found the entry in its log when it
