@@ -33,23 +33,23 @@
 //! # Members
 //!
 //! Who is in the group stands in the store's table of members, and nowhere else: raft's `ConfState` is read from it at a
-//! start, and each change goes through the table first, which may refuse it. A change is one entry of raft's kind whose
-//! context carries our command; one change at a time, as in etcd.
+//! start, and each change goes through the table first, which may refuse it ([`membership`]). A change is one entry of
+//! raft's kind whose context carries our command; one change at a time, as in etcd.
 //!
 //! A change takes effect only once it is durable here that it is committed. A member that had acted on it, and at its
 //! next start went by the members of before, could be elected by a majority of those, while the others go by the change:
 //! two majorities without a member in common, once two changes have passed. So the hard state is written when a change is
-//! committed, and the change is applied behind that write. No append, heartbeat or vote that tells of it leaves before
-//! ([`changes`]; the answer with a read index may, and nobody leaves on its word): a member that hears of its removal is
-//! gone, and of two the other one could not be elected any more if it had forgotten it.
+//! committed, and the change is applied behind that write. No message that tells of it leaves before ([`changes`]): a
+//! member that hears of its removal is gone, and of two the other one could not be elected any more if it had forgotten it.
 //!
 //! A leader that is to be removed hands over first, and the next one proposes it (raft thesis, 4.2.2). Of two, who leads
 //! never proposes its own removal: it hands over, or the change is not made. One that has found the entry in its log when it
 //! came to lead commits it itself. raft-rs cannot lead a group that it is not in; so its configuration stays, also over a
 //! restart, while its own clients are served no more. It goes on as a member of the group before, which may lead, vote and be
 //! elected (the two groups differ in one member, so their majorities meet), until most of those who stay have said that they
-//! know of the commit, or, when it does not lead, one voter has; or one refuses it; or it is told to stop. By what they knew before they may need
-//! its vote, or entries that it has: of two the other one needs both.
+//! know of the commit, or, when it does not lead, one voter has; or one refuses it; or it is told to stop. By what they
+//! knew before they may need its vote, or entries that it has: of two the other one needs both. (Of four, that one voter
+//! may be lost for good before it has told the two that are left: they need three of four, and stay without a leader.)
 //!
 //! The first members of a new cluster stand in every first member's store from the start, as if each had taken over a
 //! state at index 1. So the log begins at 2, and a member that joins later is always sent a state, with the first
@@ -59,11 +59,6 @@
 //! [`Driver::install`](driver::Driver::install) takes it over. What the sender hears of it
 //! ([`Driver::report_snapshot`](driver::Driver::report_snapshot)) is about that one state; and the entries behind it stay in
 //! the window until the receiver itself has said how far its log is.
-//!
-//! # Who the members are
-//!
-//! The store's table says it. A change of it is an entry of raft's own kind with our batch of one request as its context;
-//! once it is applied to the table, raft's configuration follows the table ([`membership`]).
 //!
 //! # What it deliberately does not do
 //!

@@ -45,18 +45,20 @@ pub(super) fn depends_on_nothing(message: &Message, vote_in_flight: bool) -> boo
 /// Whether a message says that the entry at `index` is committed, and does not wait for the writes under way by itself.
 pub(super) fn tells_of(message: &Message, index: Index) -> bool {
     use MessageType::{
-        MsgAppend, MsgHeartbeat, MsgHeartbeatResponse, MsgRequestPreVoteResponse,
+        MsgAppend, MsgHeartbeat, MsgHeartbeatResponse, MsgReadIndexResp, MsgRequestPreVoteResponse,
         MsgRequestVoteResponse,
     };
-    let may = matches!(
-        message.get_msg_type(),
+    let committed = match message.get_msg_type() {
         MsgAppend
-            | MsgHeartbeat
-            | MsgHeartbeatResponse
-            | MsgRequestPreVoteResponse
-            | MsgRequestVoteResponse
-    );
-    may && message.commit >= index.0
+        | MsgHeartbeat
+        | MsgHeartbeatResponse
+        | MsgRequestPreVoteResponse
+        | MsgRequestVoteResponse => message.commit,
+        // raft-rs takes the index to read at for committed.
+        MsgReadIndexResp => message.index,
+        _ => return false,
+    };
+    committed >= index.0
 }
 
 /// Whether all members will be able to apply what another one forwarded. Once it is in the log it stops whoever is not.
@@ -134,8 +136,10 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             return Ok(());
         }
         // A learner that knows cannot go on to tell the others.
-        if self.node.raft.prs().conf().voters().contains(message.from) {
-            self.told = self.told.max(Index(message.commit));
+        if message.commit > self.told.0
+            && self.node.raft.prs().conf().voters().contains(message.from)
+        {
+            self.told = Index(message.commit);
         }
         let stepped = self.node.step(message);
         self.own_timeout();

@@ -8,7 +8,11 @@ use crate::store::command::Command;
 
 /// Two members, the first of which leads.
 fn led_by_1() -> Group {
-    let mut group = Group::new(2);
+    led_by_1_of(2)
+}
+
+fn led_by_1_of(members: u64) -> Group {
+    let mut group = Group::new(members);
     while !group.driver(1).leads() {
         group.tick(1);
         group.deliver(0, 0, 1000);
@@ -215,11 +219,7 @@ fn a_learner_that_knows_is_not_enough() {
 /// Whom it hands over to may not be able to lead, as long as it seems to be well.
 #[test]
 fn a_leader_that_cannot_hand_over_removes_itself() {
-    let mut group = Group::new(3);
-    while !group.driver(1).leads() {
-        group.tick(1);
-        group.deliver(0, 0, 1000);
-    }
+    let mut group = led_by_1_of(3);
     group.cuts.insert((1, 3));
     remove(&mut group, 1, 1);
     for _ in 0..15 {
@@ -255,4 +255,31 @@ fn a_removal_is_told_of_when_it_is_durable() {
     group.deliver(0, 0, 1000);
     group.check_acknowledged();
     assert_eq!(group.acknowledged.len(), 1);
+}
+
+/// The heartbeats of its round say no more than that the asking member has acknowledged.
+#[test]
+fn a_read_index_does_not_tell_of_a_removal_before() {
+    let mut group = led_by_1_of(3);
+    remove(&mut group, 1, 2);
+    group.deliver(1, 2, 1000);
+    group.deliver(1, 3, 1000);
+    group.cuts.insert((3, 1));
+    group.deliver(3, 1, 1000);
+    group.cuts.clear();
+    group.node(1).holds_writes = true;
+    group.deliver(2, 1, 1000);
+    let removal = group.driver(1).committed();
+    assert_eq!(group.driver(3).last_index(), removal);
+    group.ask(3, "read");
+    for _ in 0..3 {
+        group.deliver(3, 1, 1000);
+        group.deliver(1, 3, 1000);
+    }
+    assert!(group.driver(3).committed() < removal);
+    assert!(!group.events.contains("3: reads"), "{}", group.events);
+    group.node(1).holds_writes = false;
+    group.work(1);
+    group.deliver(0, 0, 1000);
+    assert!(group.events.contains(&format!("3: reads read at {removal}")), "{}", group.events);
 }
