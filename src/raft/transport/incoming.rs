@@ -269,11 +269,22 @@ impl Inner {
         if self.is_stopping.get() {
             return Err((Reason::Stopping, "this member is stopping".to_owned()));
         }
+        let is_stranger = hello.from == MemberId(0);
+        if !is_stranger && hello.cluster != self.options.cluster {
+            let (own, other) = (self.options.cluster, hello.cluster);
+            let text = format!("this is a member of cluster {own}, not of {other}");
+            return Err((Reason::Cluster, text));
+        }
+        // Whomever it wanted: that one may have gone too, and this one have taken its URL.
+        if !is_stranger && self.events.was_removed(hello.from) {
+            let text = format!("member {} was removed from the cluster", hello.from);
+            return Err((Reason::Removed, text));
+        }
         if hello.to != MemberId(0) && hello.to != own {
             let text = format!("this is member {own}, not {}", hello.to);
             return Err((Reason::WrongMember, text));
         }
-        if hello.from == MemberId(0) {
+        if is_stranger {
             if hello.purpose != Purpose::Question {
                 let text = "who is not a member may only ask questions".to_owned();
                 return Err((Reason::NotAllowed, text));
@@ -282,15 +293,6 @@ impl Inner {
                 return Err((Reason::Busy, "too many connections of strangers".to_owned()));
             }
             return Ok(());
-        }
-        if hello.cluster != self.options.cluster {
-            let (own, other) = (self.options.cluster, hello.cluster);
-            let text = format!("this is a member of cluster {own}, not of {other}");
-            return Err((Reason::Cluster, text));
-        }
-        if self.events.was_removed(hello.from) {
-            let text = format!("member {} was removed from the cluster", hello.from);
-            return Err((Reason::Removed, text));
         }
         if hello.from == own || self.peer(hello.from).is_none() {
             let text = format!("member {} is not known here", hello.from);

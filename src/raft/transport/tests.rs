@@ -274,6 +274,11 @@ fn whoever_may_not_come_in_hears_why() {
             (Hello { from: MemberId(4), ..good }, Reason::Unknown, "member 4 is not known"),
             (Hello { from: MemberId(1), ..good }, Reason::Unknown, "member 1 is not known"),
             (Hello { from: MemberId(5), ..good }, Reason::Removed, "member 5 was removed"),
+            (
+                Hello { from: MemberId(5), to: MemberId(3), ..good },
+                Reason::Removed,
+                "member 5 was removed",
+            ),
             (Hello { from: MemberId(0), ..good }, Reason::NotAllowed, "only ask questions"),
         ];
         for (hello, reason, text) in cases {
