@@ -1,7 +1,7 @@
 //! What a log holds beyond a store: its entries, and applying them.
 //!
 //! A start replays what is known committed and hands the rest to raft ([`Driver::open`](super::Driver::open)). A tool has
-//! no raft: where the member is the only voter it takes all that is durable for committed ([`replay_all`]).
+//! no raft: where its member is the only voter it takes all that is durable for committed ([`replay_all`]).
 
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, HardState};
@@ -12,7 +12,7 @@ use urd_wal::disk::ReadDisk;
 use super::driver::Fatal;
 use super::entry;
 use super::pending::ProposalId;
-use crate::ids::{Index, Term};
+use crate::ids::{Index, MemberId, Term};
 use crate::limits;
 use crate::store::command::{Batch, DecodeError};
 use crate::store::members::FIRST_INDEX;
@@ -75,14 +75,16 @@ pub fn hard_state<D: ReadDisk>(
     Ok(hard_state)
 }
 
-/// Applies what is durable, follows the store and is committed, and publishes it. That is all of it where the member is the
-/// only voter. Beside others, what is behind `commit`, the commit index of the hard state, may never be.
+/// Applies what is durable, follows the store and is committed, and publishes it. That is all of it where `own`, the log's
+/// member, is the only voter. Beside others, or where it was removed, what is behind `commit`, the commit index of the hard
+/// state, may never be.
 ///
 /// # Errors
 /// An entry that is not there, or not one of ours.
 pub fn replay_all<D: ReadDisk>(
     entries: &Entries<'_, D>,
     commit: u64,
+    own: MemberId,
     store: &mut Store,
 ) -> Result<(), Fatal> {
     if follows(entries, store)? {
@@ -92,7 +94,7 @@ pub fn replay_all<D: ReadDisk>(
             })
         };
         each(store, commit.min(entries.last()))?;
-        if store.conf().0.len() <= 1 {
+        if store.conf().0.iter().all(|voter| *voter == own) {
             each(store, entries.last())?;
         }
     }

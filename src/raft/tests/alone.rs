@@ -448,9 +448,13 @@ fn a_log_read_offline_gives_the_state_of_a_restart() {
     // The commit index in the log is that of the last write, which named the entry before it.
     let hard_state = replay::hard_state(&entries, offline.hard_state(), &store).unwrap();
     assert!((1..entries.last()).contains(&hard_state.commit), "{hard_state:?}");
-    replay::replay_all(&entries, hard_state.commit, &mut store).unwrap();
+    replay::replay_all(&entries, hard_state.commit, MemberId(1), &mut store).unwrap();
     assert_eq!(store.view().hash_kv(0).unwrap(), hash);
     assert_eq!(store.applied().0, entries.last());
+    // A log of another member, which was removed: the one that is left may have gone another way.
+    let mut store = first_store();
+    replay::replay_all(&entries, hard_state.commit, MemberId(2), &mut store).unwrap();
+    assert_eq!(store.applied().0, hard_state.commit);
 }
 
 /// A bit that flips in the last entry of a log that has come to rest is damage, and no write that the power cut short.

@@ -264,13 +264,13 @@ fn a_tool_takes_no_entries_of_another_history() {
     let disk = receiver();
     let offline = block_on(Offline::open(disk)).unwrap();
     let mut store = store_of(new_history(1, 20));
-    replay::replay_all(&offline.entries(), LAST, &mut store).unwrap();
+    replay::replay_all(&offline.entries(), LAST, MemberId(3), &mut store).unwrap();
     assert_eq!(store.applied(), Index(20));
     let mut store = store_of(old_history(1, 20));
-    replay::replay_all(&offline.entries(), LAST, &mut store).unwrap();
+    replay::replay_all(&offline.entries(), LAST, MemberId(3), &mut store).unwrap();
     assert_eq!(store.applied(), Index(LAST));
     // Beside others, what is not known committed may never be.
     let mut store = store_of(old_history(1, 20));
-    replay::replay_all(&offline.entries(), 25, &mut store).unwrap();
+    replay::replay_all(&offline.entries(), 25, MemberId(3), &mut store).unwrap();
     assert_eq!(store.applied(), Index(25));
 }

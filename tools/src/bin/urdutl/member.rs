@@ -6,6 +6,7 @@ use clap::Args;
 use futures_lite::future::block_on;
 use std::path::PathBuf;
 use urd::config;
+use urd::ids::MemberId;
 use urd::raft::replay;
 use urd::server::data_dir::{DataDir, StoredIdentity};
 use urd::server::{CHECKPOINT_FILE, bootstrap};
@@ -112,7 +113,8 @@ pub(crate) fn replay(
         bootstrap::begin(store, identity, &entries);
     }
     let hard_state = replay::hard_state(&entries, log.hard_state(), store)?;
-    Ok(replay::replay_all(&entries, hard_state.commit, store)?)
+    let own = identity.map_or(MemberId(0), |identity| MemberId(identity.member_id));
+    Ok(replay::replay_all(&entries, hard_state.commit, own, store)?)
 }
 
 fn warn(text: &str) {
