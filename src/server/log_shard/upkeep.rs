@@ -111,7 +111,8 @@ impl<D: Disk + 'static> LogShard<D> {
     ) -> Result<(), Failure> {
         match checkpointed {
             Ok(written) => self.driver.end_checkpoint(written),
-            Err(checkpoint::Failure::Full { ref checkpoint, .. }) => {
+            Err(ref failure @ checkpoint::Failure::Full { ref checkpoint, .. }) => {
+                tracing::warn!("cannot write a checkpoint, trying again: {failure}");
                 self.driver.give_up_checkpoint(checkpoint);
                 self.checkpoints.retry();
                 self.end_defragment(false);

@@ -102,6 +102,7 @@ pub trait File: 'static {
     fn sync(&self) -> impl Future<Output = io::Result<()>>;
 
     /// Has room kept up to `bytes`, and the file made that long if it is shorter: what is written there later finds room.
+    /// Where there is too little the file stays as it is, and takes none.
     fn allocate(&self, bytes: u64) -> impl Future<Output = io::Result<()>>;
 
     /// Cuts the file off at `bytes`.

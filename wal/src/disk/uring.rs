@@ -290,10 +290,16 @@ impl File for UringFile {
     }
 
     async fn allocate(&self, bytes: u64) -> io::Result<()> {
-        match &self.opened {
+        let before = self.waiting.metadata()?.len();
+        let allocated = match &self.opened {
             Opened::Direct(file) => file.pre_allocate(bytes, false).await.map_err(with_code),
             Opened::Buffered(file) => file.pre_allocate(bytes, false).await.map_err(with_code),
+        };
+        if allocated.is_err() {
+            // ext4 takes what room there is before it finds that this is too little.
+            self.truncate(before).await?;
         }
+        allocated
     }
 
     async fn truncate(&self, bytes: u64) -> io::Result<()> {

@@ -8,7 +8,9 @@ use std::path::Path;
 use urd_tools::lab::disk::{self, Disk};
 
 use crate::harness::grpc::{get_request, put_request};
-use crate::harness::{Client, Launch, Program, Server, only_urd, scratch_directory};
+use crate::harness::{
+    Client, Launch, Program, READY_TIMEOUT, Server, only_urd, scratch_directory, wait_for,
+};
 
 /// Room for the log's first segments (64 MiB each, made ahead) and a little more.
 const DISK_BYTES: u64 = 320 << 20;
@@ -20,6 +22,22 @@ const PUTS_MAX: usize = 400;
 
 #[tokio::test]
 async fn refuses_writes_on_a_full_disk_and_loses_nothing() {
+    fill_and_restart(|_| ()).await;
+}
+
+/// What goes into it is enough for a checkpoint, for which there is no room.
+#[tokio::test]
+async fn a_checkpoint_that_finds_no_room_takes_none() {
+    fill_and_restart(|data| {
+        wait_for("the log's next segment", READY_TIMEOUT, || {
+            data.join("wal/0000000000000002.segment").exists().then_some(())
+        });
+    })
+    .await;
+}
+
+/// `before_it` is called before the disk is filled, with the data directory.
+async fn fill_and_restart(before_it: impl FnOnce(&Path)) {
     if only_urd("it ends when its log cannot grow") {
         return;
     }
@@ -31,9 +49,11 @@ async fn refuses_writes_on_a_full_disk_and_loses_nothing() {
             return;
         }
     };
-    let mut server = start(&disk.path().join("data"));
+    let data = disk.path().join("data");
+    let mut server = start(&data);
     let mut client = Client::connect(&server.endpoint()).await;
     client.put(put_request("before", b"the disk was full")).await.expect("put");
+    before_it(&data);
     disk::fill(disk.path(), FREE_BYTES).expect("fill the disk");
     let acknowledged = put_until_refused(&mut client).await;
     println!("{acknowledged} puts of 1 MiB went in before the first was refused");
