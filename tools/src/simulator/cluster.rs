@@ -466,9 +466,9 @@ impl Cluster {
     /// A process is gone, and comes back after a while.
     fn lose(&mut self, id: u64, loss: Loss) {
         let Some(member) = self.members.get_mut(&id) else { return };
-        let sent = member.process.as_ref().and_then(|process| process.receives);
+        let unheard = member.process.as_ref().map(Process::unheard).unwrap_or_default();
         member.lose(loss, &self.settings, &mut self.rng);
-        if let Some(sent) = sent {
+        for sent in unheard {
             self.after(MILLISECOND, Event::Verdict { sent, to: id, is_taken: false });
         }
         self.watchers.leave(id);

@@ -183,7 +183,7 @@ pub(super) struct Process {
     asked: Requests,
     received: Option<(Message, Incoming<MemoryDisk>)>,
     /// The state that arrives, until its sender has heard what became of it.
-    pub(super) receives: Option<Sent>,
+    receives: Option<Sent>,
     is_installing: bool,
     is_preparing: bool,
     /// A full disk has refused a segment.
@@ -695,6 +695,13 @@ impl Process {
     /// The link by which a state arrives is gone.
     pub(super) fn break_off(&mut self) {
         self.effects.verdicts.extend(self.receives.take().map(|sent| (sent, false)));
+    }
+
+    /// States whose senders have not heard what became of them: the one that arrives, and those of which this process was
+    /// about to tell.
+    pub(super) fn unheard(&self) -> Vec<Sent> {
+        let told = self.effects.verdicts.iter().map(|(sent, _)| *sent);
+        told.chain(self.receives).collect()
     }
 
     fn begin_install(&mut self) -> Result<(), End> {
