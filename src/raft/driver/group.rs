@@ -396,6 +396,15 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         others.filter(move |(id, _)| *id != own && prs.conf().voters().contains(*id))
     }
 
+    /// Leaves before others know, as an operator wants it or one of them says: what has to be sent yet.
+    pub fn leave_now(&mut self) -> Vec<Message> {
+        let mut turn = Turn::default();
+        if self.is_leaving() {
+            self.leave(&mut turn);
+        }
+        turn.messages
+    }
+
     /// Goes no further, and lets another take over at once.
     pub(super) fn leave(&mut self, turn: &mut Turn<P, R>) {
         self.place = Place::Gone;

@@ -216,9 +216,9 @@ fn a_learner_that_knows_is_not_enough() {
     assert!(!group.driver(2).is_leaving() && group.driver(1).leads());
 }
 
-/// Whom it hands over to may not be able to lead, as long as it seems to be well.
-#[test]
-fn a_leader_that_cannot_hand_over_removes_itself() {
+/// Three members, the first of which leads and has to remove itself: whom it hands over to cannot lead, though it seems to
+/// be well.
+fn led_by_1_that_removes_itself() -> Group {
     let mut group = led_by_1_of(3);
     group.cuts.insert((1, 3));
     remove(&mut group, 1, 1);
@@ -228,11 +228,35 @@ fn a_leader_that_cannot_hand_over_removes_itself() {
     }
     assert!(group.driver(1).leads());
     remove(&mut group, 1, 1);
+    group
+}
+
+#[test]
+fn a_leader_that_cannot_hand_over_removes_itself() {
+    let mut group = led_by_1_that_removes_itself();
     group.deliver(0, 0, 1000);
     assert!(group.events.ends_with("1: remove 1 done\n"), "{}", group.events);
     group.cuts.clear();
     group.settle();
     assert!(!group.driver(1).leads());
+}
+
+/// The others need not wait for an election timeout.
+#[test]
+fn a_leader_that_was_removed_hands_over_when_it_is_stopped() {
+    let mut group = led_by_1_that_removes_itself();
+    while !group.driver(1).is_leaving() {
+        let message = group.network.pop_front().expect("what commits it is on its way");
+        group.deliver_one(message);
+    }
+    group.network.clear();
+    let messages = group.driver(1).leave_now();
+    group.network.extend(messages);
+    group.cuts.clear();
+    group.deliver(1, 0, 1000);
+    group.crash(1);
+    group.deliver(0, 0, 1000);
+    assert!(group.driver(2).leads());
 }
 
 /// Who hears of its removal is gone at once. Did the leader forget it then, it would need that vote for ever.

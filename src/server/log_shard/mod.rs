@@ -740,29 +740,33 @@ pub async fn run<D: Disk + 'static>(
             if let Some(on_stop) = on_stop.take() {
                 on_stop();
             }
-            if log_shard.has_ended(is_told_to_stop) {
+            if let Some(end) = log_shard.end(is_told_to_stop) {
                 log_shard.transport.stop().await;
-                // What others may need must not be called useless.
-                let has_left = log_shard.may_leave();
                 log_shard.driver.into_log().close().await.map_err(Failure::Close)?;
-                return Ok(if has_left { End::Removed } else { End::Stopped });
+                return Ok(end);
             }
         }
     }
 }
 
 impl<D: Disk + 'static> LogShard<D> {
-    /// Whether all that a stop waits for is done. One who was removed waits for nobody but those who have yet to know, unless
-    /// it is told to stop.
-    fn has_ended(&mut self, is_told_to_stop: bool) -> bool {
+    /// The end, once all that a stop waits for is done. One who was removed waits for nobody but those who have yet to know,
+    /// unless it is told to stop: then others may need what it has, which must not be called useless.
+    fn end(&mut self, is_told_to_stop: bool) -> Option<End> {
         if self.drained < self.ports.len() {
-            return false;
+            return None;
         }
         if self.membership.is_removed() {
-            return (is_told_to_stop || self.may_leave()) && self.is_disk_idle();
+            let end = if self.may_leave() { End::Removed } else { End::Stopped };
+            let is_over = (is_told_to_stop || end == End::Removed) && self.is_disk_idle();
+            return is_over.then(|| {
+                self.transport.send(self.driver.leave_now());
+                end
+            });
         }
         let has_settled = !self.driver.leads() || self.has_saved_leases();
-        has_settled && self.has_handed_over() && self.is_idle_or_alone()
+        let is_over = has_settled && self.has_handed_over() && self.is_idle_or_alone();
+        is_over.then_some(End::Stopped)
     }
 
     /// Whether this member was removed, and nobody needs it any more.
