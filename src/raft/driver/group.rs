@@ -127,9 +127,6 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         if self.cannot_be(&message) {
             return Ok(());
         }
-        if message.get_msg_type() == MessageType::MsgTimeoutNow && self.must_not_stand() {
-            return Ok(());
-        }
         if let Err(reason) = check_proposal(&message) {
             let from = MemberId(message.from);
             tracing::warn!(%from, "refused what another member wants to be proposed: {reason}");
@@ -158,11 +155,14 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// entries are durable.
     fn must_not_stand(&self) -> bool {
         let raft = &self.node.raft;
-        let log = &raft.raft_log;
-        let voters = raft.prs().conf().voters().ids();
-        let elects_itself =
-            raft.state != StateRole::Leader && voters.iter().all(|id| id == raft.id);
-        log.applied < self.store.applied().0 || elects_itself && self.has_unwritten()
+        let is_behind = raft.raft_log.applied < self.store.applied().0;
+        is_behind || raft.state != StateRole::Leader && self.would_lead_unwritten()
+    }
+
+    /// Whether this member is the only voter, and not all of its entries are durable.
+    fn would_lead_unwritten(&self) -> bool {
+        let raft = &self.node.raft;
+        raft.prs().conf().voters().ids().iter().all(|id| id == raft.id) && self.has_unwritten()
     }
 
     /// Whether raft does not know all of its entries to be durable.
@@ -183,9 +183,11 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         raft.set_randomized_election_timeout(self.timeout);
     }
 
-    /// Whether a message says what no member that works can have seen of this one: it is passed over.
+    /// Whether a message says what no member that works can have seen of this one, or comes too early: it is passed over.
     fn cannot_be(&self, message: &Message) -> bool {
-        use MessageType::{MsgAppendResponse, MsgRequestPreVoteResponse, MsgRequestVoteResponse};
+        use MessageType::{
+            MsgAppendResponse, MsgRequestPreVoteResponse, MsgRequestVoteResponse, MsgTimeoutNow,
+        };
         let raft = &self.node.raft;
         match message.get_msg_type() {
             // Of this term, nobody has more entries than their leader. raft-rs would send what follows them.
@@ -200,6 +202,8 @@ impl<D: Disk, P, R> Driver<D, P, R> {
                 self.has_unwritten() && message.term == raft.term
             }
             MsgRequestPreVoteResponse | MsgRequestVoteResponse => self.must_not_stand(),
+            // Of a later term, it makes a leader a follower first.
+            MsgTimeoutNow => self.must_not_stand() || self.would_lead_unwritten(),
             _ => false,
         }
     }

@@ -123,3 +123,22 @@ fn a_vote_that_nobody_has_asked_for_is_passed_over() {
     group.check_equal();
     group.check_acknowledged();
 }
+
+/// raft-rs would lead at once, with entries that are not written, and end the process.
+#[test]
+fn who_leads_alone_is_not_made_to_stand_again() {
+    let mut group = Group::new(1);
+    while !group.driver(1).leads() {
+        group.tick(1);
+    }
+    group.node(1).holds_writes = true;
+    group.put(1, "a", "1");
+    let mut told = message(&mut group, MessageType::MsgTimeoutNow);
+    told.term += 1;
+    group.driver(1).step(told).expect("it is passed over");
+    group.node(1).holds_writes = false;
+    group.work(1);
+    assert!(group.driver(1).leads());
+    group.check_acknowledged();
+    assert_eq!(group.acknowledged.len(), 1);
+}
