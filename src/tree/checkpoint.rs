@@ -29,7 +29,7 @@ use thiserror::Error;
 use urd_wal::disk::{Disk, File, ReadDisk};
 
 use super::file::{META_PAGES, Meta, Stamp};
-use super::freelist::Freelist;
+use super::freelist::{FIRST_PAGE, Freelist};
 use super::import::incoming_name;
 use super::map::{Map, Shape};
 use super::page::PAGE_BYTES;
@@ -262,13 +262,28 @@ fn newest(map: &Map, warnings: &mut Vec<String>) -> Result<Option<Meta>, OpenErr
     Ok(whole)
 }
 
+/// Whether a meta page says what can be of a file of `end` pages. Its checksum does not tell who wrote it.
+fn check_meta(meta: &Meta, end: PageId) -> Result<(), String> {
+    let checkpoint = format!("checkpoint {} of {} pages", meta.number, meta.end);
+    if meta.end > end {
+        return Err(format!("{checkpoint} in a file of {end} pages"));
+    }
+    for (what, page) in [("root", meta.root), ("free pages", meta.free)] {
+        if !(FIRST_PAGE..meta.end).contains(&page) {
+            return Err(format!("{checkpoint} with its {what} at page {page}"));
+        }
+    }
+    if meta.number.max(meta.version) == u64::MAX {
+        return Err(format!("{checkpoint}, behind which there is no version"));
+    }
+    Ok(())
+}
+
 impl Tree {
     /// The tree that a checkpoint holds.
     fn of_file(map: Map, meta: &Meta) -> Result<Tree, OpenError> {
-        if meta.end > map.end() {
-            let found = format!("checkpoint {} of {} pages in a file of", meta.number, meta.end);
-            let found = format!("damaged: {found} {} pages", map.end());
-            return Err(OpenError::Damaged(format!("{}: {found}", map.name())));
+        if let Err(found) = check_meta(meta, map.end()) {
+            return Err(OpenError::Damaged(format!("{}: damaged: {found}", map.name())));
         }
         map.expect_versions_up_to(meta.version);
         let damaged = |damage| OpenError::Damaged(map.describe(&damage));
@@ -283,9 +298,9 @@ impl Tree {
         let freelist = Freelist::from_words(words, meta.end)
             .filter(|freelist| is_of_meta && !freelist.is_free(meta.root));
         let Some(freelist) = freelist else {
-            let text =
-                format!("the free pages of checkpoint {} at page {}", meta.number, meta.free);
-            return Err(OpenError::Damaged(format!("{}: damaged: no {text}", map.name())));
+            let found =
+                format!("not the free pages of checkpoint {} at page {}", meta.number, meta.free);
+            return Err(OpenError::Damaged(format!("{}: damaged: {found}", map.name())));
         };
         let mut pages = Pages::resume(Some(map), freelist, meta.version + 1);
         #[expect(clippy::cast_possible_truncation, reason = "a depth is small")]

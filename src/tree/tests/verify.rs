@@ -6,6 +6,7 @@ use urd_wal::disk::memory::MemoryDisk;
 use super::{Model, assert_same_records, counted};
 use crate::ids::{Index, PageId, Term};
 use crate::tree::checkpoint::{self, Found};
+use crate::tree::file::{META_END_AT, META_FREE_AT, META_ROOT_AT, META_VERSION_AT};
 use crate::tree::page::PAGE_BYTES;
 use crate::tree::{Stamp, Tree};
 
@@ -145,15 +146,49 @@ fn a_page_that_lies_is_named_although_its_checksum_is_sound() {
     for place in [at + 2, slot, cell + 1] {
         let mut bytes = sound.clone();
         bytes[place..place + 2].copy_from_slice(&[0xff, 0xff]);
-        let crc_at = at + PAGE_BYTES - 4;
-        let crc = crc32fast::hash(&bytes[at..crc_at]);
-        bytes[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
+        mend(&mut bytes, at);
         let copy = disk.copy();
         copy.put(NAME, bytes);
         let tree = read(&copy).unwrap().tree;
         let damages = tree.verify_pages();
         assert_eq!(damages.iter().map(|damage| damage.page).collect::<Vec<_>>(), [root]);
         assert_eq!(tree.verify_path(b"k").unwrap_err().page, root);
+    }
+}
+
+/// Makes the checksum of the page at `at` right.
+fn mend(bytes: &mut [u8], at: usize) {
+    let crc_at = at + PAGE_BYTES - 4;
+    let crc = crc32fast::hash(&bytes[at..crc_at]);
+    bytes[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
+}
+
+#[test]
+fn a_meta_page_that_lies_is_refused_although_its_checksum_is_sound() {
+    let (disk, _) = written();
+    let meta = read(&disk).unwrap().checkpoint.unwrap();
+    let sound = disk.bytes(NAME);
+    let at = usize::try_from(meta.place().0).unwrap() * PAGE_BYTES;
+    let (root, end) = (meta.root.0, meta.end.0);
+    let lies = [
+        (META_END_AT, 0, "with its root at"),
+        (META_END_AT, 2, "with its root at"),
+        (META_END_AT, root, "with its root at"),
+        (META_END_AT, u64::MAX, "in a file of"),
+        (META_ROOT_AT, end, "with its root at"),
+        (META_ROOT_AT, 1, "with its root at"),
+        (META_FREE_AT, end, "with its free pages at"),
+        (META_FREE_AT, 0, "with its free pages at"),
+        (META_VERSION_AT, u64::MAX, "no version"),
+    ];
+    for (field, value, expected) in lies {
+        let mut bytes = sound.clone();
+        bytes[at + field..at + field + 8].copy_from_slice(&value.to_le_bytes());
+        mend(&mut bytes, at);
+        let copy = disk.copy();
+        copy.put(NAME, bytes);
+        let Err(error) = read(&copy) else { panic!("{field}: {value}") };
+        assert!(error.to_string().contains(expected), "{error}");
     }
 }
 
@@ -168,9 +203,7 @@ fn a_wrong_set_of_free_pages_is_refused() {
     for page in [0, 1, usize::try_from(meta.root.0).unwrap()] {
         let mut bytes = sound.clone();
         bytes[at + 16 + page / 8] |= 1 << (page % 8);
-        let crc_at = at + PAGE_BYTES - 4;
-        let crc = crc32fast::hash(&bytes[at..crc_at]);
-        bytes[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
+        mend(&mut bytes, at);
         let copy = disk.copy();
         copy.put(NAME, bytes);
         let Err(error) = read(&copy) else { panic!("page {page} is free") };
