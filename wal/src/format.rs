@@ -38,6 +38,8 @@ pub(crate) const HEADER_AREA_BYTES: u32 = 4096;
 /// The smallest and the largest logical block: what O_DIRECT may demand as alignment.
 pub(crate) const BLOCK_BYTES_MIN: u32 = 512;
 pub(crate) const BLOCK_BYTES_MAX: u32 = 65536;
+/// No index and no id of a segment is beyond this: they are counted on from.
+pub(crate) const NUMBER_MAX: u64 = 1 << 62;
 
 /// Bytes in front of every frame's payload.
 pub(crate) const FRAME_HEADER_BYTES: usize = 32;

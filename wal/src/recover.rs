@@ -527,8 +527,10 @@ fn io_error<D: ReadDisk>(
     OpenError::Io { action, file: disk.path(name), source }
 }
 
-/// Ids come from file names, which anybody may have made up.
+/// Ids come from file names, which anybody may have made up, and are counted on from.
 fn id_after(id: SegmentId) -> Result<SegmentId, OpenError> {
-    let next = id.0.checked_add(1).map(SegmentId);
-    next.ok_or_else(|| OpenError::Unusable(format!("segment {id}: there is no id after this one")))
+    if id.0 > format::NUMBER_MAX {
+        return Err(OpenError::Unusable(format!("segment {id}: no log comes to such an id")));
+    }
+    Ok(SegmentId(id.0 + 1))
 }

@@ -14,8 +14,9 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::format::{
-    self, Fault, Frame, Kind, Position, SegmentHeader, SegmentId, Start, WriteHead,
+    self, Fault, Frame, Kind, NUMBER_MAX, Position, SegmentHeader, SegmentId, Start, WriteHead,
 };
+use crate::log::HARD_STATE_BYTES_MAX;
 
 /// What stands where the next write would.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,6 +317,10 @@ fn interpret(
     frames: &[(usize, Frame<'_>)],
 ) -> Verdict<Write> {
     let first = run.run.is_empty();
+    // Checksums do not tell who wrote it, and indexes are counted on from.
+    if frames.iter().map(|(_, frame)| frame.index).chain([head.index]).any(|it| it > NUMBER_MAX) {
+        return Err(contradiction(Fault::Structure("an index that no log comes to")));
+    }
     if !first && head.index != run.last() {
         return Err(contradiction(Fault::Index { found: head.index, last: run.last() }));
     }
@@ -330,6 +335,9 @@ fn interpret(
                 link = Some(Link { after: start.after, previous: head.previous, last: head.index });
             }
             Kind::Start => return Err(contradiction(Fault::Structure("a second start frame"))),
+            Kind::HardState if frame.payload.len() > HARD_STATE_BYTES_MAX => {
+                return Err(contradiction(Fault::Structure("a hard state beyond what is written")));
+            }
             Kind::HardState => events.push(Event::HardState(frame.payload.to_vec())),
             Kind::Restart => {
                 last = frame.index;

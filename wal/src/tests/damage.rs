@@ -385,6 +385,17 @@ fn what_is_not_of_the_log_is_left_alone_or_removed() {
     check(&log);
 }
 
+/// Ids are counted on from.
+#[test]
+fn an_id_that_no_log_comes_to_is_refused() {
+    for name in ["fffffffffffffffe.spare", "ffffffffffffffff.spare", "4000000000000001.spare"] {
+        let disk = filled(false);
+        disk.put(name, vec![1; 100]);
+        let Err(error) = try_open(&disk) else { panic!("{name}") };
+        assert!(error.to_string().contains("no log comes to such an id"), "{error}");
+    }
+}
+
 /// A value that holds what looks like a write of the log, at every block of it.
 fn forged(segment: SegmentId, salt: u32) -> Vec<u8> {
     let durable = Position { segment: SegmentId(u64::MAX), offset: u32::MAX };

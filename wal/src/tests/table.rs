@@ -2,12 +2,15 @@
 //! bytes that a run can leave.
 
 use super::*;
+use crate::HARD_STATE_BYTES_MAX;
 use crate::OpenError;
 use crate::disk::memory::Fault;
 use crate::format::{Encoder, Kind, Position, SegmentHeader, SegmentId, Stamp, Start, WriteHead};
 use crate::recover::{self, Behind, Case, Next, TABLE, Verdict};
 use crate::scan::Place;
 
+/// Up to the end of the segment.
+const WRITE_BYTES: usize = SEGMENT_BYTES as usize - END;
 const PLACES: [Place; 4] = [Place::Blank, Place::Leftover, Place::Torn, Place::Contradiction];
 const NEXTS: [Next; 4] = [Next::Absent, Next::Headless, Next::Follows, Next::Astray];
 const BEHINDS: [Behind; 3] = [Behind::Nothing, Behind::Within, Behind::Beyond];
@@ -227,7 +230,7 @@ fn contradictions_are_refused() {
                 durable: Position { segment, offset: durable },
                 bytes: length.sum::<usize>() as u32 + 48,
             };
-            let mut write = vec![0; 1024];
+            let mut write = vec![0; WRITE_BYTES];
             let stamp = Stamp { segment, salt: salt(&disk) };
             let mut encoder = Encoder::new(&mut write, stamp, chain(&disk) ^ previous);
             encoder.frame(Kind::Write, last, [&head.encode(), &[]]);
@@ -236,7 +239,7 @@ fn contradictions_are_refused() {
             }
             encoder.finish();
             let mut bytes = disk.bytes(FIRST);
-            bytes[END..END + 1024].copy_from_slice(&write);
+            bytes[END..END + WRITE_BYTES].copy_from_slice(&write);
             disk.put(FIRST, bytes);
             let scan = block_on(recover::scan(&disk)).expect("reads");
             let (case, _) = recover::case(&scan);
@@ -262,6 +265,14 @@ fn contradictions_are_refused() {
     refused(frames, end, 0, "index 8 behind index 6");
     refused(vec![(Kind::Start, 5, start)], end, 0, "a second start frame");
     refused(vec![(Kind::Write, 5, vec![0; 16])], end, 0, "a head inside a write");
+    for beyond in [u64::MAX, (1 << 62) + 1] {
+        refused_behind(beyond, vec![], end, 0, "an index that no log comes to");
+        for kind in [Kind::Entry, Kind::Restart] {
+            refused(vec![(kind, beyond, vec![1])], end, 0, "an index that no log comes to");
+        }
+    }
+    let long = vec![0; HARD_STATE_BYTES_MAX + 1];
+    refused(vec![(Kind::HardState, 5, long)], end, 0, "a hard state beyond what is written");
     refused(vec![], end + 512, 0, "durable before it was made");
     refused(vec![], end, 1, "a frame that follows checksum");
 }
