@@ -16,6 +16,8 @@ use crate::error::Rejected;
 use crate::ids::{Index, Revision, Term};
 
 const META_BYTES: usize = 5 * 8;
+/// Revisions are counted on from what a tree says, and no store comes this far.
+const REVISION_MAX: i64 = 1 << 62;
 
 /// See the file's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,18 +59,19 @@ impl Meta {
         bytes
     }
 
-    /// `None` when the bytes are not those of such a record.
+    /// `None` when the bytes are not those of such a record, or say what no store comes to.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; META_BYTES] = bytes.try_into().ok()?;
         let (numbers, _) = bytes.as_chunks::<8>();
         let [applied, term, revision, compacted, swept] = numbers.try_into().ok()?;
-        Some(Self {
+        let meta = Self {
             applied: Index(u64::from_be_bytes(applied)),
             term: Term(u64::from_be_bytes(term)),
             revision: Revision(i64::from_be_bytes(revision)),
             compacted: Revision(i64::from_be_bytes(compacted)),
             swept: Revision(i64::from_be_bytes(swept)),
-        })
+        };
+        meta.is_sound().then_some(meta)
     }
 
     /// The revision that a reader sees who asked for `asked`, 0 or less meaning the newest.
@@ -82,7 +85,12 @@ impl Meta {
     }
 
     pub(super) fn check(&self) {
-        assert!(self.revision >= Revision(1), "{self:?}");
-        assert!(self.compacted <= self.revision && self.swept <= self.compacted, "{self:?}");
+        assert!(self.is_sound(), "{self:?}");
+    }
+
+    fn is_sound(&self) -> bool {
+        (1..=REVISION_MAX).contains(&self.revision.0)
+            && self.compacted <= self.revision
+            && (-1..=self.compacted.0).contains(&self.swept.0)
     }
 }

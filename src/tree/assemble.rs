@@ -21,7 +21,7 @@ use std::fmt;
 use super::cell::{CellKey, CellValue, RunRef};
 use super::check::{Damage, ensure, show};
 use super::directory::PAGES_MAX;
-use super::file::{self, META_PAGES, Meta, Mismatch, seal};
+use super::file::{self, META_PAGES, Meta, Mismatch, NUMBER_MAX, seal};
 use super::foreign;
 use super::freelist::FIRST_PAGE;
 use super::page::{
@@ -36,8 +36,6 @@ use crate::ids::PageId;
 
 /// The longest key or value: some times what the largest request may hold.
 pub(super) const RUN_BYTES_MAX: usize = 64 << 20;
-/// Versions are counted up from what a stream says.
-const VERSION_MAX: u64 = 1 << 62;
 /// Pages kept for the set of free ones.
 const PAGES_RESERVED: u64 = 1 << 14;
 
@@ -335,8 +333,8 @@ struct Builder {
 
 impl Builder {
     fn new(header: Header) -> Result<Builder, Mismatch> {
-        if header.version > VERSION_MAX {
-            let expected = format!("a version up to {VERSION_MAX}");
+        if header.version > NUMBER_MAX {
+            let expected = format!("a version up to {NUMBER_MAX}");
             return Err(Mismatch::new(expected, header.version));
         }
         if !(1..=DEPTH_MAX as u64).contains(&header.depth) {

@@ -28,12 +28,13 @@ use std::ops::Range;
 use thiserror::Error;
 use urd_wal::disk::{Disk, File, ReadDisk};
 
-use super::file::{META_PAGES, Meta, Stamp};
+use super::file::{META_PAGES, Meta, NUMBER_MAX, Stamp};
 use super::freelist::{FIRST_PAGE, Freelist};
 use super::import::incoming_name;
 use super::map::{Map, Shape};
 use super::page::PAGE_BYTES;
 use super::pages::Pages;
+use super::read::DEPTH_MAX;
 use super::run::{Run, run_pages};
 use super::snapshot::Snapshot;
 use super::writer::Tree;
@@ -273,10 +274,40 @@ fn check_meta(meta: &Meta, end: PageId) -> Result<(), String> {
             return Err(format!("{checkpoint} with its {what} at page {page}"));
         }
     }
-    if meta.number.max(meta.version) == u64::MAX {
-        return Err(format!("{checkpoint}, behind which there is no version"));
+    for (what, number) in [
+        ("number", meta.number),
+        ("version", meta.version),
+        ("count of records", meta.records),
+        ("index", meta.stamp.index.0),
+        ("term", meta.stamp.term.0),
+    ] {
+        if number > NUMBER_MAX {
+            return Err(format!("{checkpoint} of {what} {number}, which no tree comes to"));
+        }
+    }
+    if !(1..=DEPTH_MAX as u64).contains(&meta.depth) {
+        return Err(format!("{checkpoint} of depth {}", meta.depth));
     }
     Ok(())
+}
+
+/// The free pages of a checkpoint, and where their set stands; `None` if they cannot be its own. The set's run is verified.
+fn read_free(map: &Map, meta: &Meta) -> Option<(Freelist, FreeSet)> {
+    let data = map.run(meta.free);
+    let set = FreeSet { page: meta.free, pages: run_pages(data.len()) };
+    let set_end = PageId(set.page.0 + set.pages as u64);
+    let is_of_meta = map.version(meta.free) == meta.version
+        && data.len() as u64 >= meta.end.0.div_ceil(8)
+        && set_end <= meta.end;
+    if !is_of_meta {
+        return None;
+    }
+    let (words, _) = data.as_chunks::<8>();
+    let words = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+    let freelist = Freelist::from_words(words, meta.end)?;
+    // Pages in use may not be given out.
+    let mut used = (set.page.0..set_end.0).map(PageId).chain([meta.root]);
+    used.all(|page| !freelist.is_free(page)).then_some((freelist, set))
 }
 
 impl Tree {
@@ -289,15 +320,7 @@ impl Tree {
         let damaged = |damage| OpenError::Damaged(map.describe(&damage));
         map.verify_as(Shape::Run, meta.free).map_err(damaged)?;
         map.verify_as(Shape::Node, meta.root).map_err(damaged)?;
-        let free = map.run(meta.free);
-        let (words, _) = free.as_chunks::<8>();
-        let words = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        let is_of_meta =
-            map.version(meta.free) == meta.version && free.len() as u64 >= meta.end.0.div_ceil(8);
-        let free = FreeSet { page: meta.free, pages: run_pages(free.len()) };
-        let freelist = Freelist::from_words(words, meta.end)
-            .filter(|freelist| is_of_meta && !freelist.is_free(meta.root));
-        let Some(freelist) = freelist else {
+        let Some((freelist, free)) = read_free(&map, meta) else {
             let found =
                 format!("not the free pages of checkpoint {} at page {}", meta.number, meta.free);
             return Err(OpenError::Damaged(format!("{}: damaged: {found}", map.name())));

@@ -87,7 +87,7 @@ impl Map {
     }
 
     fn new(bytes: Bytes, name: String, pages: u64) -> Map {
-        let (end, version_max) = (AtomicU64::new(pages), AtomicU64::new(u64::MAX));
+        let (end, version_max) = (AtomicU64::new(pages.min(PAGES_MAX)), AtomicU64::new(u64::MAX));
         Map { bytes, name, end, version_max, verified: Verified::new() }
     }
 

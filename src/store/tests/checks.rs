@@ -8,7 +8,7 @@ use crate::store::meta::Meta;
 use crate::store::record::{Record, TOMBSTONE_RECORD};
 use crate::store::v2;
 use crate::store::view::View;
-use crate::store::{Fault, check};
+use crate::store::{Fault, Store, check};
 use crate::tree::{Counted, Tree};
 
 /// A tree with one key: created in revision 2, changed in 3, deleted in 4 and created again in 5.
@@ -17,9 +17,13 @@ struct Bench {
     meta: Meta,
 }
 
+fn meta() -> Meta {
+    Meta { revision: Revision(5), ..Meta::default() }
+}
+
 impl Bench {
     fn new() -> Self {
-        let meta = Meta { revision: Revision(5), ..Meta::default() };
+        let meta = meta();
         let mut bench = Self { tree: Tree::new(), meta };
         bench.tree.insert(keys::META_KEY, &meta.encode(), Counted::No);
         bench.put(2, 2, 1, Counted::No);
@@ -190,5 +194,25 @@ fn records_that_are_not_readable() {
             "{}: {faults:?}",
             key.escape_ascii()
         );
+    }
+}
+
+/// What is counted on from is judged before that.
+#[test]
+fn numbers_that_no_store_comes_to_are_not_readable() {
+    let sound = Meta { compacted: Revision(4), swept: Revision(3), ..meta() };
+    assert_eq!(Meta::decode(&sound.encode()), Some(sound));
+    for wrong in [
+        Meta { revision: Revision(0), ..meta() },
+        Meta { revision: Revision(i64::MAX), ..meta() },
+        Meta { compacted: Revision(6), ..sound },
+        Meta { swept: Revision(5), ..sound },
+        Meta { swept: Revision(-2), ..sound },
+    ] {
+        assert_eq!(Meta::decode(&wrong.encode()), None, "{wrong:?}");
+        let mut tree = Tree::new();
+        tree.insert(keys::META_KEY, &wrong.encode(), Counted::No);
+        let Err(fault) = Store::open(tree) else { panic!("{wrong:?}") };
+        assert!(fault.to_string().contains("not readable"), "{fault}");
     }
 }

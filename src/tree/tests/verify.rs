@@ -6,7 +6,9 @@ use urd_wal::disk::memory::MemoryDisk;
 use super::{Model, assert_same_records, counted};
 use crate::ids::{Index, PageId, Term};
 use crate::tree::checkpoint::{self, Found};
-use crate::tree::file::{META_END_AT, META_FREE_AT, META_ROOT_AT, META_VERSION_AT};
+use crate::tree::file::{
+    META_DEPTH_AT, META_END_AT, META_FREE_AT, META_RECORDS_AT, META_ROOT_AT, META_VERSION_AT,
+};
 use crate::tree::page::PAGE_BYTES;
 use crate::tree::{Stamp, Tree};
 
@@ -179,7 +181,11 @@ fn a_meta_page_that_lies_is_refused_although_its_checksum_is_sound() {
         (META_ROOT_AT, 1, "with its root at"),
         (META_FREE_AT, end, "with its free pages at"),
         (META_FREE_AT, 0, "with its free pages at"),
-        (META_VERSION_AT, u64::MAX, "no version"),
+        (META_VERSION_AT, (1 << 62) + 1, "no tree comes to"),
+        (META_VERSION_AT, u64::MAX, "no tree comes to"),
+        (META_RECORDS_AT, u64::MAX, "no tree comes to"),
+        (META_DEPTH_AT, 0, "of depth 0"),
+        (META_DEPTH_AT, 13, "of depth 13"),
     ];
     for (field, value, expected) in lies {
         let mut bytes = sound.clone();
@@ -199,8 +205,8 @@ fn a_wrong_set_of_free_pages_is_refused() {
     let meta = read(&disk).unwrap().checkpoint.unwrap();
     let sound = disk.bytes(NAME);
     let at = usize::try_from(meta.free.0).unwrap() * PAGE_BYTES;
-    // Behind a run's header, a bit a page: a meta page's, the root's.
-    for page in [0, 1, usize::try_from(meta.root.0).unwrap()] {
+    // Behind a run's header, a bit a page: a meta page's, the root's, its own.
+    for page in [0, 1, meta.root.0, meta.free.0].map(|page| usize::try_from(page).unwrap()) {
         let mut bytes = sound.clone();
         bytes[at + 16 + page / 8] |= 1 << (page % 8);
         mend(&mut bytes, at);
