@@ -464,10 +464,17 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         // 3. What is committed can be applied.
         self.changes.said(committed, self.last_write);
         let unwritten = self.changes.unwritten(self.durable);
-        let (held, messages): (Vec<_>, Vec<_>) = match unwritten {
-            Some((change, _)) => messages.into_iter().partition(|it| group::tells_of(it, change)),
-            None => (Vec::new(), messages),
+        let vote = match has_vote {
+            true => Some(self.last_write),
+            false => self.flights.iter().rfind(|it| it.has_vote).map(|flight| flight.write),
         };
+        let awaited = |message: &Message| {
+            let vote = vote.filter(|_| !group::depends_on_nothing(message, true));
+            let change = unwritten.filter(|(change, _)| group::tells_of(message, *change));
+            vote.max(change.map(|(_, write)| write))
+        };
+        let (held, messages): (Vec<_>, Vec<_>) =
+            messages.into_iter().partition(|message| awaited(message).is_some());
         self.sort_messages(messages, turn);
         self.committed.extend(ready.take_committed_entries());
         for state in ready.take_read_states() {
@@ -483,19 +490,19 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             self.sort_messages(persisted, turn);
             return Ok(());
         }
-        let vote_in_flight = has_vote || self.flights.iter().any(|flight| flight.has_vote);
         let is_free = |message: &Message| {
-            group::depends_on_nothing(message, vote_in_flight)
-                && !unwritten.is_some_and(|(change, _)| group::tells_of(message, change))
+            group::depends_on_nothing(message, vote.is_some()) && awaited(message).is_none()
         };
         let (free, messages) = persisted.into_iter().partition(is_free);
         self.sort_messages(free, turn);
         let (write, ready) = (self.last_write, Some(number));
         self.flights.push_back(Flight { write, ready, has_vote, messages });
-        // Behind the very write that they wait for, or later ones would overtake them.
-        let awaited = unwritten.map_or(write, |(_, write)| write);
-        let flight = self.flights.iter_mut().rfind(|flight| flight.write <= awaited);
-        flight.expect("invariant: what is awaited is under way").messages.extend(held);
+        for message in held {
+            // Behind the very write that it waits for, or later ones would overtake it.
+            let write = awaited(&message).unwrap_or(write);
+            let flight = self.flights.iter_mut().rfind(|flight| flight.write <= write);
+            flight.expect("invariant: what is awaited is under way").messages.push(message);
+        }
         Ok(())
     }
 

@@ -611,9 +611,11 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         leads.then(|| self.furthest(|progress| progress.recent_active)).flatten()
     }
 
-    /// The voter beside this one that is furthest.
+    /// The voter beside this one that is furthest, of several one heard of lately.
     fn furthest(&self, may: impl Fn(&Progress) -> bool) -> Option<MemberId> {
         let others = self.others().filter(|(_, progress)| may(progress));
-        others.max_by_key(|(id, progress)| (progress.matched, *id)).map(|(id, _)| MemberId(id))
+        others
+            .max_by_key(|(id, progress)| (progress.matched, progress.recent_active, *id))
+            .map(|(id, _)| MemberId(id))
     }
 }

@@ -13,11 +13,15 @@ fn led_by_1() -> Group {
 
 fn led_by_1_of(members: u64) -> Group {
     let mut group = Group::new(members);
-    while !group.driver(1).leads() {
-        group.tick(1);
+    lead(&mut group, 1);
+    group
+}
+
+fn lead(group: &mut Group, id: u64) {
+    while !group.driver(id).leads() {
+        group.tick(id);
         group.deliver(0, 0, 1000);
     }
-    group
 }
 
 fn remove(group: &mut Group, at: u64, id: u64) {
@@ -306,4 +310,32 @@ fn a_read_index_does_not_tell_of_a_removal_before() {
     group.work(1);
     group.deliver(0, 0, 1000);
     assert!(group.events.contains(&format!("3: reads read at {removal}")), "{}", group.events);
+}
+
+/// raft-rs takes a leader's vote for durable, which that of a sole voter is not: it may lead a second time in the term.
+#[test]
+fn who_alone_votes_sends_nothing_before_its_vote_is_durable() {
+    let mut group = Group::new(1);
+    lead(&mut group, 1);
+    group.add_member(1, 2, true);
+    group.add(2);
+    group.settle();
+    group.crash(1);
+    group.start(1);
+    group.node(1).holds_writes = true;
+    while group.driver(1).leader() != Some(MemberId(1)) {
+        group.tick(1);
+    }
+    // The learner wants to have something written, before the vote is.
+    group.deliver(1, 2, 1000);
+    group.put(2, "a", "of the learner");
+    group.deliver(0, 0, 1000);
+    group.crash(1);
+    group.start(1);
+    group.node(1).holds_writes = false;
+    lead(&mut group, 1);
+    group.put(1, "a", "of the voter");
+    group.settle();
+    group.check_equal();
+    group.check_acknowledged();
 }
