@@ -17,6 +17,9 @@ use thiserror::Error;
 /// Bytes in front of an entry's context and data.
 pub const HEAD_BYTES: usize = 13;
 
+/// No term and no index is beyond this: they are counted on from.
+pub const NUMBER_MAX: u64 = 1 << 62;
+
 /// Bytes of an encoded hard state.
 pub const HARD_STATE_BYTES: usize = 24;
 
@@ -54,6 +57,10 @@ pub fn decode(index: u64, payload: impl Into<Bytes>) -> Result<Entry, MalformedR
         .first_chunk::<HEAD_BYTES>()
         .ok_or_else(|| malformed("shorter than an entry's head"))?;
     let [t0, t1, t2, t3, t4, t5, t6, t7, kind, c0, c1, c2, c3] = *head;
+    let term = u64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]);
+    if term > NUMBER_MAX {
+        return Err(malformed("of a term that no group comes to"));
+    }
     let context_len = u32::from_le_bytes([c0, c1, c2, c3]) as usize;
     let entry_type = match kind {
         0 => EntryType::EntryNormal,
@@ -67,7 +74,7 @@ pub fn decode(index: u64, payload: impl Into<Bytes>) -> Result<Entry, MalformedR
     let data = payload.split_off(HEAD_BYTES + context_len);
     Ok(Entry {
         index,
-        term: u64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]),
+        term,
         entry_type,
         context: payload.split_off(HEAD_BYTES),
         data,
@@ -92,6 +99,9 @@ pub fn decode_hard_state(bytes: &[u8]) -> Result<HardState, MalformedRecord> {
     else {
         return Err(MalformedRecord { index: 0, what: "hard state of a wrong length" });
     };
+    if term.max(commit) > NUMBER_MAX {
+        return Err(MalformedRecord { index: 0, what: "hard state that no group comes to" });
+    }
     Ok(HardState { term, vote, commit, ..HardState::default() })
 }
 
@@ -123,6 +133,10 @@ mod tests {
         let mut long_context = vec![0; HEAD_BYTES];
         long_context[9] = 1;
         assert!(decode(1, long_context).is_err());
+        let term = (NUMBER_MAX + 1).to_le_bytes();
+        assert!(decode(1, [&term[..], &[0; HEAD_BYTES - 8]].concat()).is_err());
+        assert!(decode_hard_state(&[&term[..], &[0; HARD_STATE_BYTES - 8]].concat()).is_err());
+        assert!(decode_hard_state(&[&[0; HARD_STATE_BYTES - 8], &term[..]].concat()).is_err());
         assert!(decode_hard_state(&[0; HARD_STATE_BYTES - 1]).is_err());
         assert!(decode_hard_state(&[0; HARD_STATE_BYTES + 8]).is_err());
     }

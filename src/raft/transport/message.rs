@@ -13,9 +13,7 @@ use raft::eraftpb::{ConfState, EntryType, Message, MessageType};
 use super::frame::Malformed;
 use crate::ids::MemberId;
 use crate::limits;
-
-/// Terms and indexes beyond this are none that a cluster comes to; to count on from them would overflow.
-const NUMBER_MAX: u64 = 1 << 62;
+use crate::raft::entry::NUMBER_MAX;
 
 /// The message in a frame. Its entries share the memory that the frame was received into.
 ///
@@ -83,6 +81,14 @@ fn is_sound(conf: &ConfState) -> bool {
 fn check(message: &Message) -> Result<(), Malformed> {
     let malformed = |what| Err(Malformed::Body(what));
     check_numbers(message)?;
+    // A member that knows of no term yet could not answer who has less than its own.
+    if message.priority != 0 || message.deprecated_priority != 0 {
+        return malformed("a message of a priority");
+    }
+    // raft-rs would send that member nothing else any more.
+    if message.request_snapshot != 0 {
+        return malformed("a request for a state, which only the leader orders");
+    }
     match message.get_msg_type() {
         MessageType::MsgHup
         | MessageType::MsgBeat
@@ -106,17 +112,12 @@ fn check(message: &Message) -> Result<(), Malformed> {
     }
     // Without a term raft-rs takes a message for one of the member's own.
     let has_term = message.term > 0;
-    let needs_term = !matches!(
-        message.get_msg_type(),
-        // The latter is refused by a member that knows of no term yet.
-        MessageType::MsgPropose
-            | MessageType::MsgReadIndex
-            | MessageType::MsgRequestPreVoteResponse
-    );
+    let needs_term =
+        !matches!(message.get_msg_type(), MessageType::MsgPropose | MessageType::MsgReadIndex);
     if needs_term && !has_term {
         return malformed("a message of no term");
     }
-    if !needs_term && has_term && message.get_msg_type() != MessageType::MsgRequestPreVoteResponse {
+    if !needs_term && has_term {
         return malformed("a request to the leader that is of a term");
     }
     Ok(())
@@ -134,7 +135,6 @@ fn check_numbers(message: &Message) -> Result<(), Malformed> {
         message.commit,
         message.commit_term,
         message.reject_hint,
-        message.request_snapshot,
         metadata.index,
         metadata.term,
     ];
@@ -155,6 +155,10 @@ fn check_append(message: &Message) -> Result<(), Malformed> {
     let follows = message.entries.iter().zip(message.index + 1..);
     if !follows.into_iter().all(|(entry, index)| entry.index == index) {
         return Err(Malformed::Body("an append of entries that do not follow each other"));
+    }
+    // For the same reason it would find that such an entry is there already.
+    if message.entries.first().is_some_and(|first| first.term == 0) {
+        return Err(Malformed::Body("an append of entries of no term"));
     }
     let terms = message.entries.iter().map(|entry| entry.term);
     let terms = std::iter::once(message.log_term).chain(terms).chain([message.term]);
@@ -237,9 +241,6 @@ mod tests {
             asked.mut_entries().push(Entry::default());
             assert!(judge(&asked).is_ok(), "{of_none:?}");
         }
-        let mut refused = message(MessageType::MsgRequestPreVoteResponse);
-        refused.term = 0;
-        assert!(judge(&refused).is_ok(), "by a member that knows of no term");
         assert!(judge_announcement(&announced(9, 5, conf(&[1, 2], &[3]))).is_ok());
     }
 
@@ -276,6 +277,7 @@ mod tests {
             ("an append", append(&[])),
             ("a heartbeat", message(MessageType::MsgHeartbeat)),
             ("a vote", message(MessageType::MsgRequestVote)),
+            ("what comes before a vote", message(MessageType::MsgRequestPreVoteResponse)),
         ] {
             cases.push((what, Message { term: 0, ..of_none }));
         }
@@ -289,6 +291,12 @@ mod tests {
         cases.push(("a term without an end", edited(|it| it.term = u64::MAX)));
         cases.push(("an index without an end", edited(|it| it.index = u64::MAX)));
         cases.push(("a commit without an end", edited(|it| it.commit = u64::MAX)));
+        cases.push(("of a priority", edited(|it| it.priority = -1)));
+        cases.push(("of a priority, as once said", edited(|it| it.deprecated_priority = 1)));
+        cases.push(("that wants a state", edited(|it| it.request_snapshot = 1)));
+        let begins = |entries| Message { index: 0, log_term: 0, ..append(entries) };
+        cases.push(("an entry of no term", begins(&[(1, 0)])));
+        cases.push(("entries of no term before one of some", begins(&[(1, 0), (2, 0), (3, 1)])));
         cases.push(("another's", edited(|it| it.from = 3)));
         cases.push(("to another", edited(|it| it.to = 3)));
         for (what, message) in cases {

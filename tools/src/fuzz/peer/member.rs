@@ -45,15 +45,26 @@ pub(super) struct Member {
 impl Member {
     /// A first member of a new cluster, which has applied these.
     pub(super) fn new(id: u64, commands: &[Command]) -> Self {
+        Self::begin(id, |store| {
+            store.bootstrap(&samples::members());
+            for command in commands {
+                samples::apply(store, std::slice::from_ref(command));
+            }
+        })
+    }
+
+    /// One that joins a cluster that is there.
+    pub(super) fn joining(id: u64) -> Self {
+        Self::begin(id, |_| ())
+    }
+
+    fn begin(id: u64, with: impl FnOnce(&mut Store)) -> Self {
         let disk = MemoryDisk::new(BLOCK);
         let options = urd_wal::Options { segment_bytes: SEGMENT_BYTES, salt: id };
         let (log, recovered) = block_on(Log::open(disk.clone(), options)).expect("a fresh log");
         let opened = block_on(checkpoint::open(disk, CHECKPOINT)).expect("a fresh file");
         let mut store = Store::open(opened.tree).expect("an empty store");
-        store.bootstrap(&samples::members());
-        for command in commands {
-            samples::apply(&mut store, std::slice::from_ref(command));
-        }
+        with(&mut store);
         let options = Options {
             member: MemberId(id),
             election_ticks: ELECTION_TICKS,

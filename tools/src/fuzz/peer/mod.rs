@@ -51,6 +51,8 @@ pub mod local {
     pub const CHECKPOINT: u8 = 105;
     /// Somebody wants a learner added.
     pub const CHANGE: u8 = 106;
+    /// At the beginning: the member joins, and knows nothing yet.
+    pub const JOIN: u8 = 107;
 }
 
 /// See the module's page.
@@ -67,7 +69,13 @@ impl Default for Peer {
 impl Peer {
     /// Records the conversations of real groups.
     pub fn new() -> Self {
-        Self { seeds: member::conversations().iter().map(|pieces| encode(pieces)).collect() }
+        let mut seeds = member::conversations();
+        let join = |pieces: &Vec<Piece>| {
+            let joins = Piece::happening(local::JOIN, b"");
+            std::iter::once(joins).chain(pieces.iter().cloned()).collect()
+        };
+        seeds.extend(seeds.iter().map(join).collect::<Vec<_>>());
+        Self { seeds: seeds.iter().map(|pieces| encode(pieces)).collect() }
     }
 }
 
@@ -112,7 +120,8 @@ impl Target for Peer {
 
     fn run(&self, input: &[u8]) -> Outcome {
         let mut outcome = Outcome::default();
-        let mut member = Member::new(OWN.0, &[]);
+        let joins = decode(input).first().is_some_and(Piece::joins);
+        let mut member = if joins { Member::joining(OWN.0) } else { Member::new(OWN.0, &[]) };
         let mut rest = input;
         for _ in 0..PIECES_MAX {
             let Some((from, bytes)) = next_piece(&mut rest) else { break };
@@ -164,6 +173,7 @@ fn take(
             local::LET_WRITES => member.holds_writes = false,
             local::CHECKPOINT => member.checkpoint(),
             local::CHANGE => member.change(),
+            local::JOIN => {}
             kind => ask(kind, body, outcome),
         },
         Heard::Announcement(message) => member.take_state(message, outcome)?,
@@ -216,6 +226,10 @@ impl Piece {
         body.push(kind);
         body.extend_from_slice(about);
         Self { from: 2, kind: probe::QUESTION, body }
+    }
+
+    fn joins(&self) -> bool {
+        self.kind == probe::QUESTION && self.body.get(QUESTION_HEAD_BYTES - 1) == Some(&local::JOIN)
     }
 
     fn change(&mut self, other: &[u8], random: &mut Rng) {
@@ -275,7 +289,7 @@ fn any_type(random: &mut Rng) -> MessageType {
 fn happening(random: &mut Rng) -> Piece {
     match random.u8(..10) {
         0..4 => Piece::ticks(random.u8(..24)),
-        _ => Piece::happening(random.u8(local::PUT..=local::CHANGE), &[random.u8(..4)]),
+        _ => Piece::happening(random.u8(local::PUT..=local::JOIN), &[random.u8(..4)]),
     }
 }
 
@@ -291,10 +305,11 @@ fn made_up(random: &mut Rng) -> Piece {
     message.commit_term = random.u64(..4);
     message.reject = random.u8(..4) == 0;
     message.reject_hint = random.u64(..12);
+    message.priority = if random.u8(..16) == 0 { random.i64(-2..2) } else { 0 };
+    message.request_snapshot = if random.u8(..16) == 0 { random.u64(..12) } else { 0 };
     for nth in 0..random.u64(..3) {
         let index = message.index + 1 + nth;
-        let mut entry =
-            raft::eraftpb::Entry { index, term: random.u64(1..5), ..Default::default() };
+        let mut entry = raft::eraftpb::Entry { index, term: random.u64(..5), ..Default::default() };
         if random.bool() {
             entry.data = samples::batch(&samples::commands()[..1]);
         }
