@@ -7,6 +7,11 @@ use std::time::Duration;
 /// One mebibyte.
 pub const MIB: usize = 1 << 20;
 
+/// No term, index, revision or version is beyond this: they are counted on from.
+pub const NUMBER_MAX: u64 = 1 << 62;
+/// Nor one that another member tells: what is counted on from there is to be readable at the next start.
+pub const FOREIGN_NUMBER_MAX: u64 = NUMBER_MAX / 2;
+
 /// Largest request message a client may send unless `--max-request-bytes` says otherwise: etcd's 1.5 MiB.
 pub const REQUEST_BYTES_DEFAULT: usize = 3 * MIB / 2;
 /// What etcd's gRPC server allows beyond `--max-request-bytes` for the message around the request.

@@ -14,11 +14,10 @@ use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, HardState};
 use thiserror::Error;
 
+use crate::limits::NUMBER_MAX;
+
 /// Bytes in front of an entry's context and data.
 pub const HEAD_BYTES: usize = 13;
-
-/// No term and no index is beyond this: they are counted on from.
-pub const NUMBER_MAX: u64 = 1 << 62;
 
 /// Bytes of an encoded hard state.
 pub const HARD_STATE_BYTES: usize = 24;

@@ -14,10 +14,9 @@
 
 use crate::error::Rejected;
 use crate::ids::{Index, Revision, Term};
+use crate::limits::NUMBER_MAX;
 
 const META_BYTES: usize = 5 * 8;
-/// Revisions are counted on from what a tree says, and no store comes this far.
-const REVISION_MAX: i64 = 1 << 62;
 
 /// See the file's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +88,7 @@ impl Meta {
     }
 
     fn is_sound(&self) -> bool {
-        (1..=REVISION_MAX).contains(&self.revision.0)
+        (1..=NUMBER_MAX).contains(&self.revision.0.cast_unsigned())
             && self.compacted <= self.revision
             && (-1..=self.compacted.0).contains(&self.swept.0)
     }

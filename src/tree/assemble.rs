@@ -21,7 +21,7 @@ use std::fmt;
 use super::cell::{CellKey, CellValue, RunRef};
 use super::check::{Damage, ensure, show};
 use super::directory::PAGES_MAX;
-use super::file::{self, META_PAGES, Meta, Mismatch, NUMBER_MAX, seal};
+use super::file::{self, META_PAGES, Meta, Mismatch, seal};
 use super::foreign;
 use super::freelist::FIRST_PAGE;
 use super::page::{
@@ -33,6 +33,7 @@ use super::stream::{
     self, CHUNK_BYTES, CHUNK_HEAD_BYTES, END_BYTES, END_CRC_AT, HEADER_BYTES, Header, Progress,
 };
 use crate::ids::PageId;
+use crate::limits::FOREIGN_NUMBER_MAX;
 
 /// The longest key or value: some times what the largest request may hold.
 pub(super) const RUN_BYTES_MAX: usize = 64 << 20;
@@ -333,8 +334,8 @@ struct Builder {
 
 impl Builder {
     fn new(header: Header) -> Result<Builder, Mismatch> {
-        if header.version > NUMBER_MAX {
-            let expected = format!("a version up to {NUMBER_MAX}");
+        if header.version > FOREIGN_NUMBER_MAX {
+            let expected = format!("a version up to {FOREIGN_NUMBER_MAX}");
             return Err(Mismatch::new(expected, header.version));
         }
         if !(1..=DEPTH_MAX as u64).contains(&header.depth) {

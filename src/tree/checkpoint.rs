@@ -28,7 +28,7 @@ use std::ops::Range;
 use thiserror::Error;
 use urd_wal::disk::{Disk, File, ReadDisk};
 
-use super::file::{META_PAGES, Meta, NUMBER_MAX, Stamp};
+use super::file::{META_PAGES, Meta, Stamp};
 use super::freelist::{FIRST_PAGE, Freelist};
 use super::import::incoming_name;
 use super::map::{Map, Shape};
@@ -39,6 +39,7 @@ use super::run::{Run, run_pages};
 use super::snapshot::Snapshot;
 use super::writer::Tree;
 use crate::ids::PageId;
+use crate::limits::NUMBER_MAX;
 
 /// Pages that go into one write, where they lie side by side.
 const WRITE_PAGES: usize = 64;

@@ -13,9 +13,6 @@ use crate::ids::{Index, PageId, Term};
 pub(super) const MAGIC: [u8; 8] = *b"urd-tree";
 /// The version of the layout in `FORMAT.md`.
 pub(super) const FORMAT: u32 = 1;
-/// No version, and nothing else that is counted on from, is beyond this.
-pub(super) const NUMBER_MAX: u64 = 1 << 62;
-
 /// Where the next checkpoint's meta page goes: to the page of its number modulo this.
 pub(super) const META_PAGES: u64 = 2;
 

@@ -12,8 +12,7 @@ use raft::eraftpb::{ConfState, EntryType, Message, MessageType};
 
 use super::frame::Malformed;
 use crate::ids::MemberId;
-use crate::limits;
-use crate::raft::entry::NUMBER_MAX;
+use crate::limits::{self, FOREIGN_NUMBER_MAX};
 
 /// The message in a frame. Its entries share the memory that the frame was received into.
 ///
@@ -139,7 +138,7 @@ fn check_numbers(message: &Message) -> Result<(), Malformed> {
         metadata.term,
     ];
     let of_entries = message.entries.iter().flat_map(|entry| [entry.index, entry.term]);
-    if numbers.into_iter().chain(of_entries).any(|number| number > NUMBER_MAX) {
+    if numbers.into_iter().chain(of_entries).any(|number| number > FOREIGN_NUMBER_MAX) {
         return Err(Malformed::Body("a message with a number that no cluster comes to"));
     }
     Ok(())
@@ -289,6 +288,7 @@ mod tests {
         cases.push(("behind an entry of no term", edited(|it| it.log_term = 0)));
         cases.push(("behind an entry of a later term", edited(|it| it.log_term = 6)));
         cases.push(("a term without an end", edited(|it| it.term = u64::MAX)));
+        cases.push(("a term that cannot be counted on from", edited(|it| it.term = (1 << 61) + 1)));
         cases.push(("an index without an end", edited(|it| it.index = u64::MAX)));
         cases.push(("a commit without an end", edited(|it| it.commit = u64::MAX)));
         cases.push(("of a priority", edited(|it| it.priority = -1)));
