@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, HardState, Message};
+use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
 use raft::{RawNode, StateRole};
 use thiserror::Error;
 use urd_wal::disk::Disk;
@@ -497,13 +497,19 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         self.sort_messages(free, turn);
         let (write, ready) = (self.last_write, Some(number));
         self.flights.push_back(Flight { write, ready, has_vote, messages });
-        for message in held {
-            // Behind the very write that it waits for, or later ones would overtake it.
-            let write = awaited(&message).unwrap_or(write);
+        self.hold(held.into_iter().map(|message| (awaited(&message).unwrap_or(write), message)));
+        Ok(())
+    }
+
+    /// Keeps messages until the writes are durable that they wait for, which are under way.
+    fn hold(&mut self, messages: impl Iterator<Item = (WriteNumber, Message)>) {
+        for (write, message) in messages {
+            let is_state = message.get_msg_type() == MessageType::MsgSnapshot;
+            assert!(!is_state, "invariant: a state is ordered for who was heard in this term");
+            // Behind that very write, or later ones would overtake it.
             let flight = self.flights.iter_mut().rfind(|flight| flight.write <= write);
             flight.expect("invariant: what is awaited is under way").messages.push(message);
         }
-        Ok(())
     }
 
     fn can_apply(&self) -> bool {

@@ -6,7 +6,7 @@
 //! nothing may step or propose; the turn owns the node meanwhile, so the compiler says so.
 //!
 //! 1. `messages` leave. A leader's appends need not wait for its own disk (raft thesis, 10.2.1), unless they say that a
-//!    change of the members is committed.
+//!    change of the members is committed, or its own vote is still on its way there, as that of a sole voter may be.
 //! 2. New entries go into the [`window`] *before* step 4, since raft-rs reads them back from there; their append to
 //!    the log starts: hard state and entries, one durable write.
 //! 3. What is committed joins the queue of entries to apply. It is durable on a quorum already, and here: raft-rs hands

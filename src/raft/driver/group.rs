@@ -186,10 +186,17 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// Whether a message says what no member that works can have seen of this one, or comes too early: it is passed over.
     fn cannot_be(&self, message: &Message) -> bool {
         use MessageType::{
-            MsgAppendResponse, MsgRequestPreVoteResponse, MsgRequestVoteResponse, MsgTimeoutNow,
+            MsgAppendResponse, MsgHeartbeatResponse, MsgRequestPreVoteResponse,
+            MsgRequestVoteResponse, MsgTimeoutNow,
         };
         let raft = &self.node.raft;
         match message.get_msg_type() {
+            // Nobody has heard of this term yet: that waits for its vote.
+            MsgAppendResponse | MsgHeartbeatResponse
+                if message.term == raft.term && self.flights.iter().any(|it| it.has_vote) =>
+            {
+                raft.state == StateRole::Leader
+            }
             // Of this term, nobody has more entries than their leader. raft-rs would send what follows them.
             MsgAppendResponse => {
                 message.term == raft.term

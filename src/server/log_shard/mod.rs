@@ -377,7 +377,7 @@ impl<D: Disk + 'static> LogShard<D> {
     /// Turns the driver until it has nothing to do.
     fn turn(&mut self, waiting: Waiting, applied: &mut Applied) -> Result<(), Failure> {
         while let Some(turn) = self.driver.turn(waiting)? {
-            // A leader's appends need not wait for its own disk.
+            // Those that need not wait for its own disk: a leader's appends, mostly.
             let messages = self.notices.sift(turn.messages, Instant::now());
             let has_left = messages.is_empty();
             self.transport.send(messages);
