@@ -65,6 +65,7 @@
 //! It does not wait, read clocks, draw random numbers, or send: whoever owns the driver does. ([`transport`] is the way to
 //! other members, and knows nothing of the driver.)
 
+pub mod arrival;
 pub mod changes;
 pub mod driver;
 pub mod entry;

@@ -105,6 +105,9 @@ pub fn replay_all<D: ReadDisk>(
 /// Applies one committed entry.
 pub(super) fn apply(store: &mut Store, entry: Entry) -> Result<Vec<Outcome>, Fatal> {
     let (index, term) = (Index(entry.index), Term(entry.term));
+    if term < store.term() {
+        return Err(Fatal::Unreadable { index: index.0, source: Unreadable::Term });
+    }
     let batch = decode_batch(entry)?;
     Ok(store.apply(index, term, &batch))
 }
@@ -118,6 +121,9 @@ pub enum Unreadable {
     /// A change of raft's configuration in an entry that is none, or beside other requests.
     #[error("a change of the members that does not stand alone, or an entry for one without it")]
     Misplaced,
+    /// Its term is before that of the entry before it.
+    #[error("its term is before that of the entry before it")]
+    Term,
 }
 
 /// The requests of an entry. Those that change raft's configuration come one at a time, in raft's own kind of entry,

@@ -207,8 +207,12 @@ impl LogExecutor {
         &self,
     ) -> Result<(MemberDriver, CheckpointFile<UringDisk>, UringDisk), RunError> {
         let (opened, tree_disk) = self.open_tree().await?;
-        let checkpoint = opened.checkpoint.map(|meta| meta.stamp.index.0);
-        let mut store = Store::open(opened.tree)?;
+        let stamp = opened.checkpoint.map(|meta| meta.stamp);
+        let checkpoint = stamp.map(|stamp| stamp.index.0);
+        let mut store = match stamp {
+            Some(stamp) => Store::open_at(opened.tree, stamp)?,
+            None => Store::open(opened.tree)?,
+        };
         let (log, recovered) = self.open_log().await?;
         for warning in &recovered.warnings {
             tracing::warn!("{warning}");

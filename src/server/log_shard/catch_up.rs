@@ -13,8 +13,8 @@
 //!
 //! # Taking one over
 //!
-//! 1. [`Receiving`] writes the pages to a file beside the checkpoint, verifies them, and makes the file durable. One state
-//!    arrives at a time.
+//! 1. [`Receiving`] writes the pages to a file beside the checkpoint, verifies them, makes the file durable, and looks at
+//!    what is in it ([`arrival`]). One state arrives at a time.
 //! 2. The log shard asks the driver whether raft will take it over. From here on nothing is stepped.
 //! 3. When no write to the log and no checkpoint is under way, the file takes the checkpoint's place, at once or not at
 //!    all, and is opened.
@@ -36,6 +36,7 @@ use super::peers::FromPeer;
 use super::{Failure, Inbox, LogShard};
 use crate::ids::{Index, MemberId};
 use crate::limits;
+use crate::raft::arrival;
 use crate::raft::transport::{SnapshotReader, announcement};
 use crate::server::CHECKPOINT_FILE;
 use crate::store::{Store, View};
@@ -175,12 +176,9 @@ impl<D: Disk + 'static> Receiving<D> {
             }
         }
         let incoming = import.finish().await.map_err(|error| error.to_string())?;
-        let stamp = incoming.stamp();
-        if (stamp.index.0, stamp.term.0) != (metadata.index, metadata.term) {
-            return Err(format!(
-                "it contains the log up to {}, and was announced as {}",
-                stamp.index, metadata.index
-            ));
+        if let Err(reason) = arrival::judge(&incoming, &message).await {
+            incoming.discard().await;
+            return Err(reason);
         }
         let (verdict, judged) = oneshot::channel();
         inbox.received.replace(Some(Received { message, incoming, verdict }));

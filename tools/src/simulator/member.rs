@@ -306,7 +306,13 @@ impl Opening<'_> {
         if self.flipped {
             opened.tree.check().map_err(|damage| opened.tree.describe(&damage))?;
         }
-        let mut store = Store::open(opened.tree).map_err(|fault| fault.to_string())?;
+        let store = match opened.checkpoint {
+            Some(meta) if self.settings.canary != Some(Canary::ApplyTwice) => {
+                Store::open_at(opened.tree, meta.stamp)
+            }
+            _ => Store::open(opened.tree),
+        };
+        let mut store = store.map_err(|fault| fault.to_string())?;
         let options_of_log =
             urd_wal::Options { segment_bytes: self.segment_bytes, salt: rng.u64(..) };
         let (mut log, mut recovered) =

@@ -15,7 +15,7 @@ use raft::eraftpb::Message;
 use urd::api::v3::watch::Hub;
 use urd::error::Unavailable;
 use urd::ids::{Index, LeaseId, MemberId, Term};
-use urd::raft::{Driver, Fatal, Write};
+use urd::raft::{Driver, Fatal, Write, arrival};
 use urd::server::defragment::{Defragment, Requests, Step};
 use urd::server::lessor::Lessor;
 use urd::server::v2_expiry::V2Expiry;
@@ -77,7 +77,7 @@ pub(super) enum Done {
     Write(Result<Completed, WriteError>),
     Prepared(Prepared<MemoryDisk>),
     Checkpoint(Result<Written, checkpoint::Failure>),
-    Received(Message, Result<Incoming<MemoryDisk>, String>),
+    Received(Result<(Message, Incoming<MemoryDisk>), String>),
     Installed(Message, Box<Result<Opened<MemoryDisk>, String>>),
     Nothing,
 }
@@ -686,9 +686,11 @@ impl Process {
             while let Some(chunk) = export.next_chunk().map_err(|damage| damage.to_string())? {
                 import = import.write(&chunk).await.map_err(|error| error.to_string())?;
             }
-            import.finish().await.map_err(|error| error.to_string())
+            let incoming = import.finish().await.map_err(|error| error.to_string())?;
+            arrival::judge(&incoming, &message).await?;
+            Ok((message, incoming))
         };
-        let future = Box::pin(async move { Done::Received(message, arrive.await) });
+        let future = Box::pin(async move { Done::Received(arrive.await) });
         self.effects.jobs.push(Job { future, receives_from: Some(from) });
     }
 
@@ -752,8 +754,8 @@ impl Process {
                 self.end_defragment(false);
             }
             Done::Checkpoint(Err(failure)) => return Err(failed(&failure)),
-            Done::Received(_, Err(_)) => self.break_off(),
-            Done::Received(message, Ok(incoming)) => self.received = Some((message, incoming)),
+            Done::Received(Err(_)) => self.break_off(),
+            Done::Received(Ok(arrived)) => self.received = Some(arrived),
             Done::Installed(message, opened) => {
                 self.install(message, opened.map_err(End::Disk)?)?
             }

@@ -5,12 +5,12 @@
 
 use std::cell::Cell;
 
-use raft::eraftpb::{Entry, HardState};
+use raft::eraftpb::{Entry, HardState, Message};
 use urd_wal::Recovered;
 
 use super::*;
 use crate::ids::{Index, Term};
-use crate::raft::entry;
+use crate::raft::{arrival, entry};
 use crate::store::HashKv;
 use crate::tree::import::Import;
 use crate::tree::{Stamp, checkpoint::Opened};
@@ -235,8 +235,24 @@ fn a_store_is_looked_at_before_it_is_installed() {
         }
         import.finish().await.unwrap()
     });
+    let announced = |index, term, voters: &[u64]| {
+        let mut announcement = Message::default();
+        let metadata = announcement.mut_snapshot().mut_metadata();
+        (metadata.index, metadata.term) = (index, term);
+        metadata.mut_conf_state().voters = voters.to_vec();
+        announcement
+    };
+    let judge = |announcement| block_on(arrival::judge(&incoming, &announcement));
+    assert_eq!(judge(announced(60, NEW_TERM, &[1, 2, 3])), Ok(()));
+    for other in [
+        announced(61, NEW_TERM, &[1, 2, 3]),
+        announced(60, NEW_TERM + 1, &[1, 2, 3]),
+        announced(60, NEW_TERM, &[1, 2]),
+    ] {
+        assert!(judge(other.clone()).is_err(), "{other:?}");
+    }
+    // What stands in the tree must be what stands beside it.
     let stamp = Stamp { index: Index(60), term: Term(NEW_TERM) };
-    assert_eq!(incoming.stamp(), stamp);
     let look = || block_on(incoming.look()).unwrap().tree;
     let other = Stamp { term: Term(OLD_TERM), ..stamp };
     let fault = Store::open_at(look(), other).unwrap_err();
@@ -244,6 +260,13 @@ fn a_store_is_looked_at_before_it_is_installed() {
     let store = Store::open_at(look(), stamp).unwrap();
     assert_eq!(store.check(), []);
     assert_eq!(store.view().hash_kv(0).unwrap(), sender.hash);
+}
+
+#[test]
+fn an_entry_of_a_term_before_is_not_applied() {
+    let mut store = store_of(old_history(1, 5));
+    let fallen = replay::apply(&mut store, entry_of(6, OLD_TERM - 1)).unwrap_err();
+    assert!(fallen.to_string().contains("entry 6: its term is before"), "{fallen}");
 }
 
 /// A log that went on behind a snapshot does not fit a checkpoint from before it.
