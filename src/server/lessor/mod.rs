@@ -45,7 +45,7 @@ use urd_proto::etcdserverpb::LeaseCheckpoint;
 use self::wheel::{Timer, Wheel};
 use crate::api::node::{LeaseAnswer, LeaseQuestion};
 use crate::error::Unavailable;
-use crate::ids::LeaseId;
+use crate::ids::{LeaseId, Term};
 use crate::limits;
 use crate::store::View;
 use crate::store::command::{BatchBuilder, Command, LeaseCheckpoints, LeaseExpiry};
@@ -131,8 +131,13 @@ impl<A> Lessor<A> {
         self.leads
     }
 
-    /// This member leads from now on, and `view` has all that earlier leaders did.
-    pub fn promote(&mut self, now: Instant, view: &View) {
+    /// This member leads in `term` from now on. Not yet, and false, while `view` may lack what earlier leaders did: entries
+    /// may be committed and not applied, and what they say of leases is looked up here only. A leader's first entry is
+    /// behind all of them.
+    pub fn promote(&mut self, now: Instant, term: Term, view: &View) -> bool {
+        if view.term() < term {
+            return false;
+        }
         self.demote(now);
         self.leads = true;
         view.for_each_lease(LeaseId(i64::MIN), usize::MAX, |id, lease| {
@@ -145,6 +150,7 @@ impl<A> Lessor<A> {
         for id in ids {
             self.set_timer(id, now);
         }
+        true
     }
 
     /// This member leads no more.

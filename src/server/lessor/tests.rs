@@ -1,7 +1,7 @@
 //! The lessor against a store, with a clock of the test's own; its wheel has tests of its own.
 
 use super::*;
-use crate::ids::{Index, Term};
+use crate::ids::Index;
 use crate::store::Store;
 use crate::store::command::Batch;
 use urd_proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, PutRequest};
@@ -34,7 +34,8 @@ impl Bench {
     /// Another leader, who knows no more than the store.
     fn restart(&mut self) {
         self.lessor = Lessor::new(self.now);
-        self.lessor.promote(self.now, &self.store.publish());
+        let view = self.store.publish();
+        assert!(self.lessor.promote(self.now, view.term(), &view));
     }
 
     fn apply(&mut self, batch: BatchBuilder) {
@@ -386,4 +387,27 @@ fn who_does_not_lead_knows_nothing() {
     // An outcome from before says nothing any more.
     bench.lessor.applied();
     bench.lessor.failed(bench.now, Unavailable::LeaderChanged);
+}
+
+/// What is committed may not be applied yet: a lease would end before its holder was told.
+#[test]
+fn a_leader_waits_for_what_earlier_ones_did() {
+    let mut bench = Bench::new();
+    bench.grant(1, 60);
+    bench.live(40);
+    let before = bench.store.view();
+    bench.restart();
+    assert_eq!(bench.remaining(1), Some(24), "it was checkpointed, 36 s after it was granted");
+    assert_eq!(bench.renew(7, 1), []);
+    bench.settle();
+    assert_eq!(bench.lessor.take_answers(), [(7, Ok(Some(60)))]);
+    // The next leader has the entry that cleared the checkpoint, and its own first one behind it.
+    bench.lessor = Lessor::new(bench.now);
+    assert!(!bench.lessor.promote(bench.now, Term(2), &before));
+    assert!(!bench.lessor.leads());
+    bench.index = bench.index.next();
+    bench.store.apply(bench.index, Term(2), &Batch::default());
+    let view = bench.store.publish();
+    assert!(bench.lessor.promote(bench.now, Term(2), &view));
+    assert_eq!(bench.remaining(1), Some(60));
 }

@@ -641,6 +641,10 @@ impl<D: Disk + 'static> LogShard<D> {
 
     /// Whether what leases have left was checkpointed, for whoever leads next; begins with it.
     fn has_saved_leases(&mut self) -> bool {
+        if !self.lessor.leads() {
+            // It waits for what earlier leaders did.
+            return false;
+        }
         if !std::mem::replace(&mut self.leases_saved, true) {
             self.lessor.checkpoint_all();
             self.inbox.signal.set();

@@ -36,8 +36,10 @@ impl<D: Disk + 'static> LogShard<D> {
         match (self.driver.leads(), self.lessor.leads()) {
             (true, true) => changes.iter().for_each(|change| self.lessor.follow(now, *change)),
             (true, false) => {
-                self.lessor.promote(now, &self.shared.published.load().view);
-                self.lessor_term = self.driver.term();
+                let term = self.driver.term();
+                if self.lessor.promote(now, term, &self.shared.published.load().view) {
+                    self.lessor_term = term;
+                }
             }
             (false, _) => {}
         }

@@ -233,7 +233,8 @@ impl Clients {
     }
 
     fn grant(&mut self, rng: &mut Rng) -> Request {
-        let (id, ttl) = (self.next_lease, rng.i64(1..6));
+        // Some are longer than what the leader lets pass before it checkpoints one.
+        let (id, ttl) = (self.next_lease, rng.i64(1..12));
         self.next_lease += 1;
         let held = Held { ttl: ttl.unsigned_abs() * SECOND, ..Held::default() };
         self.leases.insert(id, held);

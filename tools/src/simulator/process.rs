@@ -545,8 +545,10 @@ impl Process {
         match (self.leads(), self.lessor.leads()) {
             (true, true) => changes.iter().for_each(|change| self.lessor.follow(now, *change)),
             (true, false) => {
-                self.lessor.promote(now, &self.view);
-                self.lessor_term = self.driver.term();
+                let term = self.driver.term();
+                if self.lessor.promote(now, term, &self.view) {
+                    self.lessor_term = term;
+                }
             }
             (false, _) => {}
         }
