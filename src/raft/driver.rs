@@ -15,7 +15,7 @@ use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
 use raft::{RawNode, StateRole};
 use thiserror::Error;
 use urd_wal::disk::Disk;
-use urd_wal::{Completed, Log, Recovered, Waiting, WriteError, WriteNumber};
+use urd_wal::{Completed, Entries, Log, Recovered, Waiting, WriteError, WriteNumber};
 
 use super::changes::Changes;
 use super::entry::{self, MalformedRecord};
@@ -40,6 +40,9 @@ pub struct Options {
     pub election_ticks: usize,
     /// Whether elections are probed before they are held.
     pub pre_vote: bool,
+    /// Whether all that is durable counts as committed: it is to go on as the only member
+    /// ([`Driver::force_new_cluster`]), and what it has must be applied before, or it would change the members again.
+    pub alone: bool,
     /// Differs at every start of this member, so that names of proposals and read contexts never repeat.
     pub start: u64,
     /// Ticks after which nobody waits for a proposal any more.
@@ -303,6 +306,28 @@ pub struct Since {
     pub bytes: usize,
 }
 
+/// What the log has behind `store`: into the window, and into the store as far as it is committed. Returns its bytes.
+fn fill<D: Disk>(
+    window: &Window,
+    store: &mut Store,
+    entries: &Entries<'_, D>,
+    committed: u64,
+    window_entries: usize,
+) -> Result<usize, Fatal> {
+    let mut bytes = 0;
+    // What is applied already may be of use to members that lag.
+    replay::for_each_entry(entries, store.applied().0 + 1, entries.last(), |entry| {
+        bytes += entry.data.len();
+        window.append(std::slice::from_ref(&entry));
+        if entry.index <= committed {
+            replay::apply(store, entry)?;
+            window.shrink(store.applied().0, window_entries, WINDOW_BYTES_MAX);
+        }
+        Ok::<_, Fatal>(())
+    })?;
+    Ok(bytes)
+}
+
 impl<D: Disk, P, R> Driver<D, P, R> {
     /// Takes up where the log ends: replays what is known committed into `store`, and hands the rest to raft. `store` is
     /// what a checkpoint holds, or the first state of a new cluster, or empty where this member is about to join one.
@@ -313,25 +338,18 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         mut store: Store,
     ) -> Result<Self, Fatal> {
         let entries = log.entries();
-        let hard_state = replay::hard_state(&entries, recovered.hard_state.as_deref(), &store)?;
+        let mut hard_state = replay::hard_state(&entries, recovered.hard_state.as_deref(), &store)?;
         let applied = (store.applied().0, store.term().0);
         if !replay::follows(&entries, &store)? {
             // What it has is of no use: it goes on behind the checkpoint, and says so with its next write.
             log.restart(applied.0);
         }
         let (entries, last) = (log.entries(), log.last_index());
-        let mut bytes = 0;
+        if options.alone {
+            hard_state.commit = hard_state.commit.max(last);
+        }
         let window = Window::new(applied, hard_state.clone(), ConfState::default());
-        // What is applied already may be of use to members that lag.
-        replay::for_each_entry(&entries, applied.0 + 1, last, |entry| {
-            bytes += entry.data.len();
-            window.append(std::slice::from_ref(&entry));
-            if entry.index <= hard_state.commit {
-                replay::apply(&mut store, entry)?;
-                window.shrink(store.applied().0, options.window_entries, WINDOW_BYTES_MAX);
-            }
-            Ok::<_, Fatal>(())
-        })?;
+        let bytes = fill(&window, &mut store, &entries, hard_state.commit, options.window_entries)?;
         let (place, conf) = Place::at_start(options.member, &store);
         window.set_conf_state(conf);
         let config = options.raft_config(store.applied().0);

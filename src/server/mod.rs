@@ -337,6 +337,7 @@ impl Member<'_> {
             member: MemberId(self.stored.member_id),
             election_ticks: usize::try_from(config.election_ticks()).unwrap_or(usize::MAX).max(2),
             pre_vote: config.pre_vote,
+            alone: config.force_new_cluster,
             start: random()?,
             request_ticks: u64::try_from(
                 limits::REQUEST_TIMEOUT.as_nanos() / config.heartbeat_interval.as_nanos().max(1),

@@ -42,6 +42,7 @@ fn options_of(start: u64) -> Options {
         member: MemberId(1),
         election_ticks: 10,
         pre_vote: true,
+        alone: false,
         start,
         request_ticks: 50,
         window_entries: limits::WINDOW_ENTRIES_MAX,

@@ -339,3 +339,25 @@ fn who_alone_votes_sends_nothing_before_its_vote_is_durable() {
     group.check_equal();
     group.check_acknowledged();
 }
+
+/// Its log may have a change of the members that the others took for committed, or that nobody did.
+#[test]
+fn who_is_forced_to_go_on_alone_stays_alone() {
+    let mut group = led_by_1();
+    group.cuts.insert((1, 2));
+    group.add_member(1, 3, false);
+    group.put(1, "a", "1");
+    group.crash(1);
+    group.crash(2);
+    group.start_alone(1);
+    lead(&mut group, 1);
+    group.put(1, "b", "2");
+    let ids: Vec<u64> = group.driver(1).members().to_vec().iter().map(|it| it.id).collect();
+    assert_eq!(ids, [1]);
+    group.check_acknowledged();
+    assert_eq!(group.acknowledged.len(), 1);
+    group.crash(1);
+    group.start(1);
+    lead(&mut group, 1);
+    group.check_acknowledged();
+}

@@ -124,6 +124,15 @@ impl Group {
     }
 
     pub(super) fn start(&mut self, id: u64) {
+        self.start_with(id, false);
+    }
+
+    /// As the only member, with all that it has.
+    pub(super) fn start_alone(&mut self, id: u64) {
+        self.start_with(id, true);
+    }
+
+    fn start_with(&mut self, id: u64, alone: bool) {
         let first = self.first.clone();
         let node = self.nodes.get_mut(&id).expect("a member");
         node.starts += 1;
@@ -139,6 +148,7 @@ impl Group {
             member: MemberId(id),
             election_ticks: ELECTION_TICKS,
             pre_vote: true,
+            alone,
             start: node.starts,
             request_ticks: 50,
             window_entries: self.window_entries,
@@ -146,6 +156,11 @@ impl Group {
         };
         let driver = GroupDriver::open(&options, log, &recovered, store).expect("a driver");
         node.running = Some(Running { driver, file: opened.file, writes: VecDeque::new() });
+        if alone {
+            let own = Member { id, ..Member::default() };
+            self.driver(id).force_new_cluster(&own).expect("it goes on alone");
+            self.checkpoint(id);
+        }
         self.work(id);
     }
 

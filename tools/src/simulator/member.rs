@@ -237,6 +237,7 @@ impl Member {
             member: MemberId(self.id),
             election_ticks: settings.election_ticks,
             pre_vote: settings.pre_vote,
+            alone: false,
             start,
             request_ticks: settings.patience / settings.tick,
             window_entries: match self.sites.acts(Site::NoWindow) {

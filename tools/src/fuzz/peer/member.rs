@@ -69,6 +69,7 @@ impl Member {
             member: MemberId(id),
             election_ticks: ELECTION_TICKS,
             pre_vote: true,
+            alone: false,
             start: 1,
             request_ticks: REQUEST_TICKS,
             window_entries: urd::limits::WINDOW_ENTRIES_MAX,
