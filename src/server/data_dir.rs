@@ -7,12 +7,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use urd_wal::disk::uring::make_directory;
 
 use crate::identity::FirstMember;
 
@@ -205,13 +205,9 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<StoredIdentity, DataDirError> {
     Ok(identity)
 }
 
-/// Makes a directory that only its owner can enter, as etcd's is.
+/// Makes a directory that only its owner can enter, as etcd's is, and its name durable; parents included.
 pub fn make_private(path: &Path) -> Result<(), DataDirError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| io_error("create the directory", path, source))
+    make_directory(path).map_err(|source| io_error("create the directory", path, source))
 }
 
 fn holds_files(directory: &Path) -> Result<bool, DataDirError> {
@@ -228,6 +224,8 @@ fn io_error(context: &'static str, path: &Path, source: io::Error) -> DataDirErr
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn first_member(id: u64) -> FirstMember {
@@ -237,6 +235,23 @@ mod tests {
 
     fn fresh() -> StoredIdentity {
         StoredIdentity::new(1, 2, vec![first_member(2)])
+    }
+
+    #[test]
+    fn a_directory_is_made_with_its_parents() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("a/b/c");
+        make_private(&deep).unwrap();
+        make_private(&deep).unwrap();
+        for made in [&deep, deep.parent().unwrap()] {
+            assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        for path in [file.clone(), file.join("a")] {
+            let error = make_private(&path).unwrap_err();
+            assert!(error.to_string().contains("create the directory"), "{error}");
+        }
     }
 
     #[test]

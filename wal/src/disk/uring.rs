@@ -14,7 +14,7 @@
 use std::fs;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -87,21 +87,29 @@ impl UringDisk {
     }
 }
 
-/// Makes a directory's name durable together with it, parents included.
-fn make_directory(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
+/// Makes a directory that only its owner can enter, unless it is there, and makes its name durable; parents included.
+///
+/// # Errors
+/// The system's.
+pub fn make_directory(path: &Path) -> io::Result<()> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    make_directory(parent)?;
-    match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+    if !path.is_dir() {
+        make_directory(parent)?;
+        match fs::DirBuilder::new().mode(0o700).create(path) {
+            // Somebody else was faster.
+            Err(_) if path.is_dir() => {}
+            made => made?,
+        }
     }
-    fs::File::open(parent)?.sync_all()
+    // Whoever made it may have ended before this.
+    match fs::File::open(parent).and_then(|parent| parent.sync_all()) {
+        // It can be written and not read: nobody but its owner can do it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    }
 }
 
 /// What there is to know about a directory before the first file is written there.
