@@ -455,6 +455,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
 
     /// Steps 1 to 4.
     fn take_ready(&mut self, waiting: Waiting, turn: &mut Turn<P, R>) -> Result<(), Fatal> {
+        self.forget_former_states();
         let mut ready = self.node.ready();
         // 1. Messages that depend on nothing unwritten, mostly.
         let messages = ready.take_messages();
@@ -517,6 +518,16 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         self.flights.push_back(Flight { write, ready, has_vote, messages });
         self.hold(held.into_iter().map(|message| (awaited(&message).unwrap_or(write), message)));
         Ok(())
+    }
+
+    /// States that were ordered by a leadership which is over: raft-rs keeps its messages, but they would go without the
+    /// state that they announce.
+    fn forget_former_states(&mut self) {
+        let raft = &mut self.node.raft;
+        let (leads, term) = (raft.state == StateRole::Leader, raft.term);
+        raft.msgs.retain(|message| {
+            message.get_msg_type() != MessageType::MsgSnapshot || leads && message.term == term
+        });
     }
 
     /// Keeps messages until the writes are durable that they wait for, which are under way.

@@ -142,3 +142,40 @@ fn who_leads_alone_is_not_made_to_stand_again() {
     group.check_acknowledged();
     assert_eq!(group.acknowledged.len(), 1);
 }
+
+/// raft-rs keeps what it wanted to send as a leader before: of a state the announcement alone would go.
+#[test]
+fn a_state_that_a_former_leadership_ordered_is_not_sent() {
+    let mut group = Group::with_window(1, 0);
+    while !group.driver(1).leads() {
+        group.tick(1);
+    }
+    group.add_member(1, 2, true);
+    group.add(2);
+    group.settle();
+    group.put(1, "a", "1");
+    group.settle();
+    // What the next leadership knows of the learner is a guess.
+    group.crash(1);
+    group.start(1);
+    group.cuts.insert((1, 2));
+    while !group.driver(1).leads() {
+        group.tick(1);
+    }
+    group.deliver(0, 0, 1000);
+    group.forget_window(1);
+    let mut rejected = message(&mut group, MessageType::MsgAppendResponse);
+    (rejected.index, rejected.reject) = (group.driver(1).last_index().0 - 1, true);
+    let mut told = message(&mut group, MessageType::MsgTimeoutNow);
+    told.term += 1;
+    for message in [rejected, told] {
+        group.driver(1).step(message).expect("it may be");
+    }
+    group.work(1);
+    assert!(group.network.iter().all(|it| it.get_msg_type() != MessageType::MsgSnapshot));
+    group.cuts.clear();
+    group.put(1, "b", "2");
+    group.settle();
+    group.check_equal();
+    group.check_acknowledged();
+}
