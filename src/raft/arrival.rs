@@ -25,7 +25,8 @@ pub async fn judge<D: Disk>(incoming: &Incoming<D>, announcement: &Message) -> R
     }
     let found = incoming.look().await.map_err(|error| error.to_string())?;
     let store = Store::open_at(found.tree, announced).map_err(|fault| fault.to_string())?;
-    if store.view().revision().0.cast_unsigned() > FOREIGN_NUMBER_MAX {
+    let view = store.view();
+    if view.revision().0.cast_unsigned().max(view.v2_index()) > FOREIGN_NUMBER_MAX {
         return Err("its revision is none that a store comes to".to_owned());
     }
     if membership::conf_state(store.members()) != *metadata.get_conf_state() {

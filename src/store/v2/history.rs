@@ -110,7 +110,7 @@ pub(super) fn add(
     let mut key = Vec::new();
     keys::history(&mut key, event.index);
     tree.insert(&key, &record, Counted::No);
-    numbers.bytes += (key.len() + record.len()) as u64;
+    numbers.bytes = numbers.bytes.saturating_add((key.len() + record.len()) as u64);
     trim(tree, numbers, bound.clamp(1, limits::V2_HISTORY_EVENTS_MAX));
 }
 
@@ -125,7 +125,7 @@ fn trim(tree: &mut Tree, numbers: &mut Numbers, bound: u64) {
         }
         keys::history(&mut key, numbers.first);
         if let Some(record) = tree.get(&key) {
-            numbers.bytes -= (key.len() + record.len()) as u64;
+            numbers.bytes = numbers.bytes.saturating_sub((key.len() + record.len()) as u64);
             tree.remove(&key);
         }
         numbers.first += 1;

@@ -10,6 +10,7 @@
 //!
 //! All big-endian. Without a record, nothing was written yet.
 
+use crate::limits::NUMBER_MAX;
 use crate::store::check::Fault;
 use crate::store::keys::V2_NUMBERS_KEY;
 use crate::tree::{Read, Tree};
@@ -116,7 +117,7 @@ impl Numbers {
             _ => return None,
         };
         let counts = Counts { sets, creates, updates, swaps, deletes, compared_deletes, expired };
-        let is_sound = first >= 1 && first <= index.checked_add(1)?;
+        let is_sound = index <= NUMBER_MAX && (1..=index + 1).contains(&first);
         is_sound.then_some(Self { index, first, bytes, counts, auth_enabled })
     }
 }
