@@ -130,11 +130,14 @@ impl<S: Service> Connection<S> {
         self.prepare(answered);
         self.unpark();
         let received = self.receive(context);
+        let stopped = !self.calls.session().sender.has_room();
         self.limit_body_times();
         let sent = self.send(context);
         match (received, sent) {
             (Err(end), _) | (_, Err(end)) => return Poll::Ready(end),
             (Ok(true), Ok(_)) | (Ok(_), Ok(true)) => context.waker().wake_by_ref(),
+            // Nothing waits for the socket's bytes, as there was no room for what they ask for.
+            _ if stopped && self.calls.session().sender.has_room() => context.waker().wake_by_ref(),
             (Ok(false), Ok(false)) => {}
         }
         if self.has_left() {

@@ -9,6 +9,8 @@ const RESET: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const ACK: u8 = 1;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -221,6 +223,54 @@ fn a_client_that_stops_reading_is_closed_and_hurts_nobody() {
         until(|| server.connections.statistics().open.get() == 1).await;
         assert_eq!(server.connections.statistics().timeouts.get(), 1);
         drop(raw);
+    });
+}
+
+/// What else was received when answers filled the buffer must not stay unread once they are sent.
+#[test]
+fn a_connection_that_had_no_room_reads_on() {
+    use std::io::{Read, Write};
+    with_server(Options::default(), async |server| {
+        for answers_first in [true, false] {
+            let mut client = std::net::TcpStream::connect(server.address).unwrap();
+            let settings = raw_frame(SETTINGS, 0, 0, &[0, 4, 0, 0x10, 0, 0]);
+            let window = raw_frame(WINDOW_UPDATE, 0, 0, &0x0100_0000_u32.to_be_bytes());
+            client.write_all(&[&PREFACE[..], &settings, &window].concat()).unwrap();
+            for nth in 0..14 {
+                client.write_all(&call(2 * nth + 1, RANGE, b"")).unwrap();
+            }
+            until(|| server.toy.held.borrow().len() == 14).await;
+            let listener = glommio::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut trigger = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let mut triggered = listener.accept().await.unwrap();
+            let toy = Rc::clone(&server.toy);
+            let answering = glommio::spawn_local(async move {
+                triggered.read_exact(&mut [0]).await.unwrap();
+                (0..14).for_each(|_| toy.answer_held(&[7; 10_000]));
+            });
+            // Both wait for their sockets; then both have something at once.
+            glommio::timer::sleep(Duration::from_millis(20)).await;
+            let ping = raw_frame(PING, 0, 0, &[3; 8]);
+            let write_both =
+                |first: &mut dyn Write, bytes: &[u8], second: &mut dyn Write, more: &[u8]| {
+                    first.write_all(bytes).unwrap();
+                    second.write_all(more).unwrap();
+                };
+            match answers_first {
+                true => write_both(&mut trigger, b"1", &mut client, &ping),
+                false => write_both(&mut client, &ping, &mut trigger, b"1"),
+            }
+            answering.await;
+            client.set_nonblocking(true).unwrap();
+            let (mut received, mut bytes) = (Vec::new(), vec![0; 65536]);
+            let acknowledges = raw_frame(PING, ACK, 0, &[3; 8]);
+            while !received.windows(acknowledges.len()).any(|part| part == acknowledges) {
+                match client.read(&mut bytes) {
+                    Ok(count) => received.extend_from_slice(&bytes[..count]),
+                    Err(_) => glommio::timer::sleep(Duration::from_millis(1)).await,
+                }
+            }
+        }
     });
 }
 
