@@ -8,6 +8,8 @@ use crate::ids::{ClusterId, MemberId};
 
 /// In front of every frame's body: length, kind, checksum.
 pub(super) const HEAD_BYTES: usize = 12;
+/// A ping's body, and a pong's.
+pub(super) const PING_BYTES: usize = 8;
 /// The version of `FORMAT.md`.
 pub(super) const VERSION: u32 = 2;
 const MAGIC: [u8; 8] = *b"urd-peer";

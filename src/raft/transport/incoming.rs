@@ -143,6 +143,7 @@ async fn take_messages(
                 inner.events.message(message);
             }
             Kind::Ping => {
+                check_ping(&body)?;
                 out.clear();
                 frame::put(&mut out, Kind::Pong, |out| out.extend_from_slice(&body));
                 writer.write(&out, limits::PEER_STALL_MAX).await?;
@@ -150,6 +151,14 @@ async fn take_messages(
             _ => return Err(Malformed::Body("a frame that may not stand here").into()),
         }
     }
+}
+
+/// What comes back must be as short as what is asked for: else who takes no answers fills memory.
+fn check_ping(body: &[u8]) -> Result<(), Malformed> {
+    if body.len() == frame::PING_BYTES {
+        return Ok(());
+    }
+    Err(Malformed::Body("a ping of a wrong length"))
 }
 
 async fn take_snapshot(
@@ -183,9 +192,16 @@ async fn answer(
     let out = Rc::new(Answers::default());
     let asked = async {
         loop {
+            while out.bytes.borrow().len() > limits::PEER_QUESTION_BYTES_MAX {
+                // Who takes nothing asks no more.
+                out.taken.notified().await;
+            }
             let (kind, body) = reader.frame_within(inner.options.silence_max).await?;
             match kind {
-                Kind::Ping => out.put(Kind::Pong, |out| out.extend_from_slice(&body)),
+                Kind::Ping => {
+                    check_ping(&body)?;
+                    out.put(Kind::Pong, |out| out.extend_from_slice(&body));
+                }
                 Kind::Question => {
                     let question = Numbered::decode(body)?;
                     if out.under_way.get() >= limits::PEER_QUESTIONS_MAX {
@@ -222,17 +238,7 @@ async fn answer(
             }
         }
     };
-    let answered = async {
-        loop {
-            let bytes = out.bytes.take();
-            if bytes.is_empty() {
-                out.wake.notified().await;
-                continue;
-            }
-            writer.write(&bytes, limits::PEER_STALL_MAX).await?;
-        }
-    };
-    let ended = or(asked, answered).await;
+    let ended = or(asked, out.write_to(writer)).await;
     out.is_closed.set(true);
     out.closed.notify_waiters();
     ended
@@ -243,12 +249,27 @@ async fn answer(
 struct Answers {
     bytes: RefCell<Vec<u8>>,
     wake: Notify,
+    /// They are being written, and others may come.
+    taken: Notify,
     under_way: Cell<usize>,
     is_closed: Cell<bool>,
     closed: Notify,
 }
 
 impl Answers {
+    /// Writes them as they come.
+    async fn write_to(&self, writer: &Writer) -> Result<(), Broken> {
+        loop {
+            let bytes = self.bytes.take();
+            self.taken.notify_one();
+            if bytes.is_empty() {
+                self.wake.notified().await;
+                continue;
+            }
+            writer.write(&bytes, limits::PEER_STALL_MAX).await?;
+        }
+    }
+
     fn put(&self, kind: Kind, fill: impl FnOnce(&mut Vec<u8>)) {
         frame::put(&mut self.bytes.borrow_mut(), kind, fill);
         self.wake.notify_one();

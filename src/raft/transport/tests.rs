@@ -9,7 +9,7 @@ use glommio::net::TcpListener;
 use glommio::{LocalExecutor, Task};
 use raft::eraftpb::{Entry, Message, MessageType};
 
-use super::connection::{Reader, Writer, connect, halves};
+use super::connection::{Broken, Reader, Writer, connect, halves};
 use super::frame::{Hello, Kind, Purpose, VERSION};
 use super::*;
 
@@ -418,6 +418,45 @@ fn questions_are_answered() {
         let nobody = Address { host: "127.0.0.1".to_owned(), port: 1 };
         let nobody = ask_address(&nobody, ECHO, Bytes::new(), PATIENCE).await;
         assert!(matches!(nobody, Err(AskError::Unreachable(_))), "{nobody:?}");
+    });
+}
+
+/// Anybody may connect to ask who the members are.
+#[test]
+fn who_asks_and_takes_no_answers_is_not_listened_to() {
+    run(async {
+        let (one, _two) = pair();
+        let hello = Hello {
+            version: VERSION,
+            cluster: ClusterId(9),
+            from: MemberId(0),
+            to: MemberId(1),
+            purpose: Purpose::Question,
+        };
+        let pings = |body: &[u8], count: usize| {
+            let mut out = Vec::new();
+            for _ in 0..count {
+                frame::put(&mut out, Kind::Ping, |out| out.extend_from_slice(body));
+            }
+            out
+        };
+        let (_, _, mut reader, writer) = say(&one.address, hello).await;
+        writer.write(&pings(&[1; 8], 1), PATIENCE).await.unwrap();
+        let (kind, body) = reader.frame_within(PATIENCE).await.unwrap();
+        assert_eq!((kind, &body[..]), (Kind::Pong, &[1; 8][..]));
+        writer.write(&pings(&[1; 60_000], 1), PATIENCE).await.unwrap();
+        assert!(reader.frame_within(PATIENCE).await.is_err(), "it is closed");
+
+        let (_, _, _reader, writer) = say(&one.address, hello).await;
+        let many = pings(&[1; 8], 5000);
+        // What both sockets and the other side's memory hold, and some.
+        let stalls = async {
+            for _ in 0..1000 {
+                writer.write(&many, Duration::from_millis(500)).await?;
+            }
+            Ok::<_, Broken>(())
+        };
+        assert!(matches!(stalls.await, Err(Broken::Stalled(_))));
     });
 }
 
