@@ -318,9 +318,12 @@ impl Hub {
             if !watcher.progress || watcher.group.is_none() {
                 continue;
             }
-            if std::mem::replace(&mut watcher.quiet, true) {
+            let stream = &mut self.streams[watcher.stream];
+            // Who takes nothing is told when it does.
+            if stream.bytes <= self.outbox_bytes_max && std::mem::replace(&mut watcher.quiet, true)
+            {
                 let progress = WatchResponse { watch_id: watcher.id, ..response.clone() };
-                self.streams[watcher.stream].push(Encoded::new(&progress));
+                stream.push(Encoded::new(&progress));
             }
         }
     }
