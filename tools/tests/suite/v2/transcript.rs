@@ -222,7 +222,12 @@ fn members_are_listed_and_changed() {
         assert_eq!((answer.status, answer.body.as_str()), (409, said));
 
         let two = format!("{{\"peerURLs\":[{peer},\"http://127.0.0.1:9\"]}}");
-        let updated = json("PUT", &format!("/v2/members/{id}"), &two).send(endpoint);
+        let update = json("PUT", &format!("/v2/members/{id}"), &two);
+        let mut updated = update.send(endpoint);
+        if updated.status == 500 && *endpoint == pair.etcd {
+            // It drops a change that comes while it still applies the one before, and says so when its time is over.
+            updated = update.send(endpoint);
+        }
         assert_eq!((updated.status, updated.body.as_str()), (204, ""));
         let members = get("/v2/members").send(endpoint);
         assert!(members.body.contains("\"http://127.0.0.1:9\""), "{members:?}");
