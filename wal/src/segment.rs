@@ -113,11 +113,28 @@ pub(crate) async fn make<D: Disk>(
         Some(spare) => spare_name(spare),
         None => fill(disk, header).await?,
     };
-    let file = disk.open(&name).await.map_err(failed(disk, "open", &name))?;
-    write_header(disk, &name, &file, header).await?;
     let segment = segment_name(header.id);
-    disk.rename(&name, &segment).await.map_err(failed(disk, "rename", &name))?;
-    disk.sync_directory().await.map_err(failed(disk, "sync the directory of", &segment))?;
+    let begun = begin(disk, &name, &segment, header).await;
+    if begun.is_err() {
+        // Each try takes an id of its own: what stays behind would fill the disk. The next opening
+        // removes what cannot be removed now.
+        disk.remove(&name).await.ok();
+        disk.remove(&segment).await.ok();
+    }
+    begun
+}
+
+/// Makes a segment that nothing was written to yet of a file of zeros, or of an earlier segment.
+async fn begin<D: Disk>(
+    disk: &D,
+    name: &str,
+    segment: &str,
+    header: SegmentHeader,
+) -> Step<Ready<D::File>> {
+    let file = disk.open(name).await.map_err(failed(disk, "open", name))?;
+    write_header(disk, name, &file, header).await?;
+    disk.rename(name, segment).await.map_err(failed(disk, "rename", name))?;
+    disk.sync_directory().await.map_err(failed(disk, "sync the directory of", segment))?;
     Ok(Ready { header, file: Rc::new(file) })
 }
 
@@ -283,8 +300,7 @@ impl<D: Disk> Prepare<D> {
             }
         }
         if let Some(header) = self.make {
-            // Taken out first: after a failure half-way nobody knows what the file is called. The
-            // next opening does.
+            // Taken out first: after a failure half-way it is gone.
             let spare = self.spares.pop();
             *ready = Some(make(&self.disk, header, spare).await?);
         }

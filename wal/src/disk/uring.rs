@@ -82,8 +82,10 @@ impl UringDisk {
             Mode::Direct => options.dma_open(&path).await.map(Opened::Direct),
             Mode::Buffered => options.buffered_open(&path).await.map(Opened::Buffered),
         };
+        // The first error is the cause: a file that could not be made cannot be opened either.
+        let opened = opened.map_err(with_code)?;
         let waiting = open_waiting(&path, self.shared.mode)?;
-        Ok(UringFile { opened: opened.map_err(with_code)?, waiting: Arc::new(waiting) })
+        Ok(UringFile { opened, waiting: Arc::new(waiting) })
     }
 }
 

@@ -236,15 +236,16 @@ fn a_failure_to_prepare_is_reported_and_made_good() {
     for step in 0..6 {
         let disk = MemoryDisk::new(BLOCK);
         let (mut log, _) = open(&disk);
+        let names = disk.names();
         disk.fail_at(disk.operations() + step, Fault::Fail);
         let work = log.prepare().expect("work");
         let error = log.prepared(block_on(work.run())).expect_err("fails");
         assert!(!error.is_full(), "{error}");
+        assert_eq!(disk.names(), names, "nothing is left behind, step {step}");
         prepare(&mut log);
         for index in 1..60 {
             append(&mut log, index, index + 1, 0, 700);
         }
-        // What the failure left behind is gone after the next opening.
         check(&log);
         drop(log);
         let (log, recovered) = open(&disk);
