@@ -38,8 +38,8 @@ pub enum OpenError {
 /// Why an append was not accepted. Nothing has been encoded, written or remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// The next segment could not be prepared for want of room, and what is left is kept for hard
-    /// states. Goes away when a later [`Prepare`](crate::Prepare) succeeds.
+    /// The next segment could not be prepared for want of room, and what is left is kept for what
+    /// cannot be refused. Goes away when a later [`Prepare`](crate::Prepare) succeeds.
     #[error("the log has no room: the disk is full")]
     Full,
     /// The next segment is still being prepared: try again after

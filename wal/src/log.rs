@@ -33,6 +33,9 @@ use crate::writer::{Batch, Completed, Entry, Seat, Window, WriteNumber};
 /// The most a hard state may measure: it is carried into every segment, and room for some is kept
 /// on a full disk.
 pub const HARD_STATE_BYTES_MAX: usize = 1024;
+/// The payload of an entry for which room is kept as for a hard state: what a member that becomes the
+/// leader appends, which holds nothing. Others are refused before, by [`Log::has_room`].
+pub const KEPT_ENTRY_BYTES: usize = 16;
 /// Segments kept ready for use beside the one in use.
 const READY_MAX: usize = 1;
 
@@ -341,7 +344,8 @@ impl<D: Disk> Log<D> {
         }
         let restart = self.pending_restart();
         let batch = Batch { start: None, hard_state, restart, entries };
-        let purpose = if entries.is_empty() { Use::HardState } else { Use::Entries };
+        let is_kept_for = bytes <= format::frame_bytes(KEPT_ENTRY_BYTES);
+        let purpose = if is_kept_for { Use::Kept } else { Use::Entries };
         if self.seat(batch.bytes(), purpose)? == Room::InNext {
             self.roll();
         }
@@ -463,7 +467,7 @@ impl<D: Disk> Log<D> {
         }
         // Without room there is no such write, and the next opening detects a little less.
         let last = Batch { restart: self.pending_restart(), ..Batch::default() };
-        if self.seat(last.bytes(), Use::HardState) == Ok(Room::Here) {
+        if self.seat(last.bytes(), Use::Kept) == Ok(Room::Here) {
             let completed = self.encode(Waiting::Task, None, &[]).done.await?;
             self.window.complete(completed.number);
         }
@@ -481,12 +485,12 @@ impl<D: Disk> Log<D> {
     }
 }
 
-/// What room is asked for. Of the last segment that can be had, a part is kept for hard states, so
-/// that a member whose disk is full can still vote.
+/// What room is asked for. Of the last segment that can be had, a part is kept for what cannot be
+/// refused, so that a member whose disk is full can still vote, and lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
     Entries,
-    HardState,
+    Kept,
 }
 
 /// Where a write goes.
@@ -536,7 +540,7 @@ impl<D: Disk> Log<D> {
         }
         let kept = match purpose {
             Use::Entries => options::reserve_bytes(tail.header.bytes, tail.header.block),
-            Use::HardState => 0,
+            Use::Kept => 0,
         };
         match padded + kept <= room {
             true => Ok(Room::Here),

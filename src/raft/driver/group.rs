@@ -300,7 +300,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
     /// clients wait for no election then, and who proposes the change is there when it has taken effect.
     ///
     /// # Errors
-    /// This member does not lead, or not any more, or another change is under way.
+    /// This member does not lead, or not any more, or another change is under way, or the log has no room for it.
     pub fn propose_change(&mut self, context: Bytes) -> Result<(), Unavailable> {
         let refused = Err(Unavailable::NoLeader);
         let batch = self.change_in(&context).and_then(|batch| Batch::decode(batch).ok());
@@ -323,6 +323,9 @@ impl<D: Disk, P, R> Driver<D, P, R> {
             return refused;
         }
         let Ok(data) = change.write_to_bytes() else { return refused };
+        if !self.has_room(1, data.len() + context.len()) {
+            return Err(Unavailable::NoSpace);
+        }
         let entry = Entry {
             entry_type: EntryType::EntryConfChangeV2,
             data: data.into(),

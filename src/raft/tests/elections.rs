@@ -340,6 +340,47 @@ fn who_alone_votes_sends_nothing_before_its_vote_is_durable() {
     group.check_acknowledged();
 }
 
+/// Three members whose disks are full, the first of which leads.
+fn full() -> Group {
+    let mut group = led_by_1_of(3);
+    for id in 1..=3 {
+        group.fill_disk(id);
+    }
+    let value = "v".repeat(500);
+    while (1..=3).all(|id| group.driver(id).has_room(1, 2 * value.len())) {
+        group.put(1, "a", &value);
+        group.deliver(0, 0, 1000);
+    }
+    group
+}
+
+/// What a new leader appends cannot be refused: room is kept for it.
+#[test]
+fn members_whose_disks_are_full_elect_a_leader() {
+    let mut group = full();
+    group.crash(1);
+    let leads = |group: &mut Group| (2..=3).any(|id| group.driver(id).leads());
+    for _ in 0..200 {
+        (2..=3).for_each(|id| group.tick(id));
+        group.deliver(0, 0, 1000);
+        if leads(&mut group) {
+            break;
+        }
+    }
+    assert!(leads(&mut group));
+    group.check_equal();
+    group.check_acknowledged();
+}
+
+#[test]
+fn a_change_of_the_members_is_refused_when_the_disk_is_full() {
+    let mut group = full();
+    remove(&mut group, 1, 3);
+    assert!(group.events.ends_with("1: cannot remove 3: no space\n"));
+    group.settle();
+    assert_eq!(group.driver(1).members().len(), 3);
+}
+
 /// Its log may have a change of the members that the others took for committed, or that nobody did.
 #[test]
 fn who_is_forced_to_go_on_alone_stays_alone() {

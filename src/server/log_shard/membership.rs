@@ -200,8 +200,13 @@ impl<D: Disk + 'static> LogShard<D> {
                 continue;
             }
             let context = self.driver.name_change(batch, wanted.parts());
-            if self.driver.propose_change(context.clone()).is_err() {
+            if let Err(unavailable) = self.driver.propose_change(context.clone()) {
                 self.driver.forget_change(&context);
+                if unavailable == Unavailable::NoSpace && self.prepare_from.is_some() {
+                    self.tell(shard, ToShard::Failed { key, unavailable });
+                    continue;
+                }
+                // Another pass finds room for it, once the next segment is there, or who leads.
                 return self.membership.wanted.push_front(wanted);
             }
         }
