@@ -21,7 +21,7 @@ use std::fmt;
 use super::cell::{CellKey, CellValue, RunRef};
 use super::check::{Damage, ensure, show};
 use super::directory::PAGES_MAX;
-use super::file::{self, META_PAGES, Meta, Mismatch, seal};
+use super::file::{self, META_PAGES, Meta, Mismatch, Stamp, seal};
 use super::foreign;
 use super::freelist::FIRST_PAGE;
 use super::page::{
@@ -334,9 +334,12 @@ struct Builder {
 
 impl Builder {
     fn new(header: Header) -> Result<Builder, Mismatch> {
-        if header.version > FOREIGN_NUMBER_MAX {
-            let expected = format!("a version up to {FOREIGN_NUMBER_MAX}");
-            return Err(Mismatch::new(expected, header.version));
+        let Stamp { index, term } = header.stamp;
+        for (what, number) in [("version", header.version), ("index", index.0), ("term", term.0)] {
+            if number > FOREIGN_NUMBER_MAX {
+                let expected = format!("{what}: up to {FOREIGN_NUMBER_MAX}");
+                return Err(Mismatch::new(expected, number));
+            }
         }
         if !(1..=DEPTH_MAX as u64).contains(&header.depth) {
             return Err(Mismatch::new(format!("a depth up to {DEPTH_MAX}"), header.depth));

@@ -372,7 +372,9 @@ fn a_stream_of_another_format_is_refused() {
 #[test]
 fn headers_that_make_no_sense_are_refused() {
     for (at, number, text) in [
-        (stream::VERSION_AT, u64::MAX, "a version up to"),
+        (stream::VERSION_AT, u64::MAX, "expected version: up to"),
+        (stream::INDEX_AT, (1 << 61) + 1, "expected index: up to"),
+        (stream::TERM_AT, u64::MAX, "expected term: up to"),
         (stream::DEPTH_AT, 0, "a depth up to 12"),
         (stream::DEPTH_AT, 13, "a depth up to 12"),
         (stream::DEPTH_AT, 1, "expected a leaf at depth 1"),
