@@ -165,6 +165,12 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         raft.prs().conf().voters().ids().iter().all(|id| id == raft.id) && self.has_unwritten()
     }
 
+    /// Whether term and vote are not durable: no turn has come to them, or their write is under way.
+    fn has_unwritten_vote(&self) -> bool {
+        let raft = &self.node.raft;
+        self.voted != (raft.term, raft.vote) || self.flights.iter().any(|flight| flight.has_vote)
+    }
+
     /// Whether raft does not know all of its entries to be durable.
     fn has_unwritten(&self) -> bool {
         self.node.raft.raft_log.persisted < self.node.raft.raft_log.last_index()
@@ -193,7 +199,7 @@ impl<D: Disk, P, R> Driver<D, P, R> {
         match message.get_msg_type() {
             // Nobody has heard of this term yet: that waits for its vote.
             MsgAppendResponse | MsgHeartbeatResponse
-                if message.term == raft.term && self.flights.iter().any(|it| it.has_vote) =>
+                if message.term == raft.term && self.has_unwritten_vote() =>
             {
                 raft.state == StateRole::Leader
             }

@@ -179,3 +179,32 @@ fn a_state_that_a_former_leadership_ordered_is_not_sent() {
     group.check_equal();
     group.check_acknowledged();
 }
+
+/// raft-rs would order a state, which nobody can have asked for, behind a vote that is not written.
+#[test]
+fn an_answer_to_a_term_that_nobody_has_heard_of_is_passed_over() {
+    let mut group = Group::with_window(1, 0);
+    while !group.driver(1).leads() {
+        group.tick(1);
+    }
+    group.add_member(1, 2, true);
+    group.add(2);
+    group.settle();
+    group.put(1, "a", "1");
+    group.settle();
+    group.forget_window(1);
+    let last = group.driver(1).last_index().0;
+    let mut told = message(&mut group, MessageType::MsgTimeoutNow);
+    told.term += 1;
+    let mut rejected = message(&mut group, MessageType::MsgAppendResponse);
+    (rejected.term, rejected.index, rejected.reject) = (told.term + 1, last, true);
+    // In one pass, before any turn.
+    for message in [told, rejected] {
+        group.driver(1).step(message).expect("it may be, or is passed over");
+    }
+    group.work(1);
+    group.put(1, "b", "2");
+    group.settle();
+    group.check_equal();
+    group.check_acknowledged();
+}
